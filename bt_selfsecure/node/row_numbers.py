@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
+from bt_selfsecure.node.disk import SQLITE_ERRORS
+
 BEYOND_ALL: Final = 1 << 53
 """No number that was given out, and none that JSON can show: a damaged row or table may have such a one."""
 RESERVED: Final = 20_000
@@ -68,7 +70,7 @@ def reserved_in_file(path: Path) -> int | None:
     """Return up to which number they are reserved in a journal's file without its log. None where that can't be told,
     as while a log that has the table of numbers in another place is being copied to it."""
     with (
-        contextlib.suppress(sqlite3.Error),
+        contextlib.suppress(*SQLITE_ERRORS),
         contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as database,
     ):
         rows = database.execute("SELECT name, seq FROM sqlite_sequence").fetchall()

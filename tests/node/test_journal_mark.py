@@ -143,6 +143,16 @@ def test_a_crash_while_the_log_is_copied_to_the_journal_is_told_as_no_loss(tmp_p
             shutil.rmtree(tmp_path / "begun")
 
 
+def test_a_schema_that_is_no_text_any_more_is_damage_and_nothing_else(tmp_path: Path) -> None:
+    """Python's sqlite3 raises another error than SQLite's where it can't decode what SQLite says of it."""
+    directory = killed_after_it_was_settled(tmp_path)
+    data = (directory / FILE).read_bytes()
+    place = data.index(b"CREATE TABLE sqlite_sequence")
+    for at in range(place - 40, place + 40):
+        (directory / FILE).write_bytes(data[:at] + b"\xff" * 9 + data[at + 9 :])
+        assert reserved_in_file(directory / FILE) in (None, 20_000)
+
+
 def test_an_older_journal_in_the_place_of_one_of_a_node_that_ended_in_order_is_told(tmp_path: Path) -> None:
     with opened(tmp_path / "state") as journal:
         put(journal)
