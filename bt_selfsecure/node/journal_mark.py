@@ -13,6 +13,7 @@ import os
 import re
 from pathlib import Path
 from typing import Final, NamedTuple
+from zlib import crc32
 
 LOCK: Final = "lock"
 IN_USE: Final = "in use"
@@ -24,7 +25,10 @@ CLOSED: Final = "closed"
 """The node has ended in order."""
 RESTORED: Final = "restored"
 """What is there now is older, as somebody wanted it."""
-FORM: Final = re.compile(rf"({IN_USE}|{LOST}|{SETTLED}|{CLOSED}|{RESTORED})(?: ([0-9]+)(?: of ([0-9]+))?)?")
+FORM: Final = re.compile(
+    rf"(({IN_USE}|{LOST}|{SETTLED}|{CLOSED}|{RESTORED})(?: ([0-9]+)(?: of ([0-9]+))?)?)(?: #([0-9a-f]{{8}}))?"
+)
+"""Older versions wrote no checksum."""
 LENGTH: Final = 64
 """Of all of them: a crash while one is written leaves no end of the one before."""
 
@@ -53,7 +57,7 @@ def mark(descriptor: int, word: str = "", numbers: int = 0, in_file: int = 0) ->
     lost state later, or nothing is told of one."""
     what = word + (f" {numbers}" if numbers else "") + (f" of {in_file}" if numbers and in_file else "")
     with contextlib.suppress(OSError):
-        os.pwrite(descriptor, what.ljust(LENGTH).encode() if what else b"", 0)
+        os.pwrite(descriptor, f"{what} #{_check(what)}".ljust(LENGTH).encode() if what else b"", 0)
         os.ftruncate(descriptor, LENGTH if what else 0)
         os.fsync(descriptor)
 
@@ -83,4 +87,10 @@ def _content(descriptor: int) -> bytes:
 
 def _mark_of(content: bytes) -> Mark:
     found = FORM.fullmatch(content.decode("ascii", errors="replace").rstrip(" "))
-    return Mark(found[1], int(found[2] or 0), int(found[3] or 0)) if found else Mark()
+    if not found or found[5] not in {None, _check(found[1])}:
+        return Mark()
+    return Mark(found[2], int(found[3] or 0), int(found[4] or 0))
+
+
+def _check(what: str) -> str:
+    return f"{crc32(what.encode()):08x}"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from amounts import at_length
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file
@@ -272,6 +273,28 @@ def test_a_folder_that_was_set_aside_still_tells_that_its_log_was_cut_back(tmp_p
         for _ in range(2):
             assert restore(folder, state).has_lost_log is has_lost
             assert notes_of(state) == []
+
+
+@pytest.mark.parametrize("step", [7, at_length(1)])
+def test_a_damaged_bit_of_the_mark_is_not_told_as_a_loss(tmp_path: Path, step: int) -> None:
+    directory = killed_after_it_was_settled(tmp_path)
+    content = (directory / LOCK).read_bytes()
+    for bit in range(8 * len(content))[::step]:
+        shutil.copytree(directory, tmp_path / "harmed")
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "harmed" / LOCK).write_bytes(damaged)
+        assert mark_beside(tmp_path / "harmed" / FILE) == Mark()
+        assert notes_of(tmp_path / "harmed") == []
+        shutil.rmtree(tmp_path / "harmed")
+
+
+@pytest.mark.parametrize("word", ["in use", "settled"])
+def test_the_mark_of_an_older_version_is_read(tmp_path: Path, word: str) -> None:
+    directory = killed_after_it_was_settled(tmp_path)
+    (directory / LOCK).write_bytes(b"%s 20000" % word.encode())
+    assert mark_beside(directory / FILE) == Mark(word, 20_000)
+    assert notes_of(directory) == []
 
 
 def test_a_crash_while_the_mark_is_written_leaves_one_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
