@@ -248,8 +248,10 @@ def _restore(args: Namespace) -> int:
     from bt_selfsecure.node.state import restore
 
     directory = _state_directory(args)
-    old, waiting, paired = restore(args.file, directory, drop_messages=args.drop_messages)
+    old, waiting, paired, has_lost_log = restore(args.file, directory, drop_messages=args.drop_messages)
     print(RESTORED, file=sys.stderr)
+    if has_lost_log:
+        print(LOST, file=sys.stderr)
     if paired:
         print("\n".join(wrapped(PAIRED.format(names=", ".join(paired)), columns())), file=sys.stderr)
     if any(waiting):

@@ -32,8 +32,6 @@ from bt_selfsecure.node.damaged_rows import QUEUES, DamagedRow, damaged_rows
 from bt_selfsecure.node.disk import SQLITE_ERRORS, Latency, directory_refusal, file_refusal, is_damage, is_full, refusal
 from bt_selfsecure.node.erasing import MOST_PAGES, Deleted
 from bt_selfsecure.node.journal_file import (
-    CLOSED,
-    LOCK,
     OPEN_S,
     DamagedFileError,
     JournalError,
@@ -43,14 +41,13 @@ from bt_selfsecure.node.journal_file import (
     connect,
     is_sound,
     lock,
-    mark,
-    numbers_given,
     open_database,
     refused,
 )
+from bt_selfsecure.node.journal_mark import CLOSED, IN_USE, LOCK, SETTLED, is_marked, mark, marked
 from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.noted import Noted, PeerRow
-from bt_selfsecure.node.row_numbers import RowNumbers
+from bt_selfsecure.node.row_numbers import RowNumbers, last_reserved
 from bt_selfsecure.node.salvage import salvage
 from bt_selfsecure.node.set_aside import FILE, LOG, identity, new_file, put_in_place, set_aside
 
@@ -93,8 +90,10 @@ class Journal(Noted):
         self._sync_due = False
         self._looked_at = self.commit_at = clock()
         """The second: when the commit that is under way began, or else when the last one ended."""
-        self._marked = 0
-        """Up to which numbers the lock file says were given out; 0 while the log has nothing in it."""
+        self._is_marked = False
+        """The lock file says that the log has something in it."""
+        self._given = self._in_file = 0
+        """Up to which numbers it says were given out by this node, and which of them stand in the file."""
         self._deleted = Deleted(directory / LOG)
         self.on_commit: Callable[[bool, float], None] = lambda at_checkpoint, now: None
         """Called after each commit, with whether it was synced for a checkpoint of `every-W`, and with the time."""
@@ -118,16 +117,18 @@ class Journal(Noted):
             """Configured peers of which nothing was kept at the start, or nothing that is whole."""
             with refused(directory / FILE):
                 self._find_damaged()
-                self._numbers = RowNumbers(self._database, QUEUES, self.write)
-                if is_older or self._numbers.newest["outbox"] < numbers_given(self._lock):
+                before = marked(self._lock)
+                is_older |= before.lacks(last_reserved(self._database))
+                self._numbers = RowNumbers(self._database, QUEUES, self.write, before.numbers)
+                if is_older:
                     self._note(
                         f"what the node kept last is gone, messages that waited perhaps, and keys: {LOG} was lost or "
                         f"damaged while it was down, or an older {FILE} was put there. The card may be failing: see "
                         f"dmesg"
                     )
-                self._numbers.reserve()
+                self._numbers.begin_log()
                 with contextlib.suppress(JournalError):
-                    self.commit()
+                    self.commit(sync=True)
             self._settle()
             on_failure.pop_all()
 
@@ -191,7 +192,7 @@ class Journal(Noted):
         self.must_restart = True
         put_in_place(self._directory)
         mark(self._lock, CLOSED)
-        self._marked = 0
+        self._numbers.are_in_log, self._is_marked, self._in_file = False, False, 0
         self._database = connect(self._directory / FILE)
         self._settle()
         self.must_restart = False
@@ -312,6 +313,7 @@ class Journal(Noted):
         if not writes and self._lacks():  # an empty transaction finds room on any disk
             raise JournalError(self.trouble)
         self._sync_due |= sync and not self._sync_each
+        self._numbers.begin_log()
         try:
             if self._sync_due:
                 self._database.execute("PRAGMA synchronous = FULL")
@@ -328,9 +330,9 @@ class Journal(Noted):
             raise JournalError(self.trouble) from None
         self.commit_at = self._clock()
         self.latency.add(self.commit_at - began)
-        if not self._marked:
-            self._marked = self._numbers.reserved
-            mark(self._lock, b"in use %d" % self._marked)
+        if not self._is_marked and (self._sync_each or self._sync_due):
+            self._is_marked, self._given = True, self._numbers.reserved
+            mark(self._lock, IN_USE, self._given, self._in_file)
         self._deleted.commits += 1
         self.on_commit(self._sync_due, self.commit_at)
         calls, self._sync_due = self.take_calls(), False
@@ -368,9 +370,9 @@ class Journal(Noted):
         meanwhile."""
         if self.trouble or self.must_restart or self._identities() != self._files:
             return self.trouble or f"{FILE} was deleted or replaced"
-        if self._marked:
-            mark(self._lock, b"settled %d" % self._marked)
-            self._marked = 0
+        if self._is_marked:
+            mark(self._lock, SETTLED, self._given, self._in_file)
+        self._numbers.are_in_log = self._is_marked = False
         try:
             self._database.execute("PRAGMA busy_timeout = 0")
             try:
@@ -380,11 +382,14 @@ class Journal(Noted):
         except sqlite3.Error as error:
             self.must_restart |= is_damage(error)
             return str(refusal(error))
+        if is_done:
+            self._in_file = self._given
         return "" if is_done else "another program reads the journal: end it"
 
     def close(self) -> None:
         """Close the journal. What is noted and was not committed is lost: commit first."""
         self.erase(MOST_PAGES)
         self._database.close()
-        mark(self._lock, CLOSED)
+        if self._given or not is_marked(self._lock):
+            mark(self._lock, CLOSED, self._given)
         os.close(self._lock)

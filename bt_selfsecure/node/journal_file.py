@@ -23,18 +23,13 @@ from typing import Any, Final, NamedTuple
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.disk import SET_ASIDE, SQLITE_ERRORS, directory_refusal, file_refusal, refusal
 from bt_selfsecure.node.journal_log import logged
+from bt_selfsecure.node.journal_mark import LOCK, LOST, is_marked, mark, marked
 from bt_selfsecure.node.journal_schema import MIGRATIONS
+from bt_selfsecure.node.row_numbers import reserved_in_file
 from bt_selfsecure.node.set_aside import FILE, FILES, give_to_owner, new_file, only_files, put_in_place
 
 log = logging.getLogger(__name__)
 
-LOCK: Final = "lock"
-IN_USE: Final = re.compile(rb"(in use|settled) (\d+)")
-CLOSED: Final = b"closed"
-"""What stands in the lock file while the directory has a state: up to which numbers the node has given out that was the
-last to begin there, and whether the log has something in it or is settled; or that the node has ended in order. So a
-state that the card has lost is not taken for one that never was, nor an old one for the newest."""
-OPEN_LOG: Final = b"in use"
 TABLES: Final = frozenset((b"peer", b"outbox", b"partial", b"inbox"))
 MAGIC: Final = b"SQLite format 3\0"
 VERSIONS: Final = slice(18, 20)
@@ -101,28 +96,6 @@ def owner(table: str, row: tuple[Any, ...], known: Iterable[str]) -> str:
     return next((address for address in known if address_number(address) == number), "")
 
 
-def mark(descriptor: int, what: bytes) -> None:
-    """Write this to the lock file, or with `b""` that there is no state any more; where the disk does not take it, it
-    is told of a lost state later, or nothing is told of one."""
-    with contextlib.suppress(OSError):
-        os.pwrite(descriptor, what, 0)
-        os.ftruncate(descriptor, len(what))
-        os.fsync(descriptor)
-
-
-def marked(descriptor: int) -> bytes:
-    """Return what stands in the lock file."""
-    with contextlib.suppress(OSError):
-        return os.pread(descriptor, 100, 0)
-    return b""
-
-
-def numbers_given(descriptor: int) -> int:
-    """Return up to which number the node has given out that did not end in order; 0 for one that did."""
-    found = IN_USE.fullmatch(marked(descriptor))
-    return int(found[2]) if found else 0
-
-
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[int]:
     """Hold the directory, which no other node uses meanwhile, and give the lock's descriptor. Raises `JournalError` at
@@ -163,17 +136,17 @@ def lock(directory: Path, seconds: float) -> int:
 
 
 class Opened(NamedTuple):
-    """Is a database, and what became of its log since it was last open."""
+    """Is a database, and what became of it since it was last open."""
 
     database: sqlite3.Connection
-    has_lost_log: bool
-    """What a node that did not end in order had kept last is gone."""
+    has_lost: bool
+    """What a node that did not end in order had kept last is gone, or what it had kept before."""
 
 
 def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opened:
     """Open the directory's database, made if there never was one, checked and migrated; text comes as bytes. A file
     that can't be used is not written to. The directory is locked, by this descriptor. Unless each commit is synced, the
-    end of the log may be lost as it was agreed on, and only the whole is told.
+    end of the log may be lost as it was agreed on, and is not told.
 
     Raises `UsageError` where a person must do something about it, `DamagedFileError` where a part of it may be whole,
     `JournalError` where that may pass.
@@ -182,18 +155,22 @@ def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opene
     try:
         put_in_place(directory)
         only_files(directory)
-        was_in_use, before = marked(descriptor).startswith(OPEN_LOG), logged(index)
+        before, known = marked(descriptor), logged(index)
         if not path.exists():
             if left := next((name for name in FILES if (directory / name).exists()), ""):
                 left = f", and its {left} is there"  # SQLite would delete it
-            if left or path.is_symlink() or marked(descriptor):
+            if left or path.is_symlink() or is_marked(descriptor):
                 raise UsageError(f"{path} is gone{left}: put it back; else {SET_ASIDE}")
             with refused(path), new_file(directory) as new:  # what has the journal's name has its tables
                 create(new).close()
             put_in_place(directory)
         _make_usable(path)
+        in_file = reserved_in_file(path)
         inspect(path)  # SQLite makes a new index of the log
-        now = logged(index)
+        has_lost = before.word == LOST or (before.log_was_in_use and known.has_lost(logged(index), sync_each))
+        has_lost |= in_file is not None and in_file < before.in_file
+        if has_lost:  # if this start comes to nothing, the next one does not know it from the index
+            mark(descriptor, LOST, before.numbers)
         _make_private(path)
     except OSError as error:
         raise _unusable(error, directory) from error
@@ -204,7 +181,7 @@ def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opene
     except BaseException:
         database.close()
         raise
-    return Opened(database, was_in_use and before.has_lost(now) and (sync_each or not now.frames))
+    return Opened(database, has_lost)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -327,7 +304,7 @@ def inspect(path: Path, called: Path | None = None, *, alone: bool = False, reme
         raise UsageError(f"{shown} {what}: {remedy}")
     is_known = 0 < version <= len(MIGRATIONS)
     has_lost = application != APPLICATION_ID or version < 1 or (is_known and not _has_tables_of(version, tables))
-    if has_lost or any(not _is_of_a_cell(line) for line in told):
+    if has_lost or any(not is_of_a_cell(line) for line in told):
         raise DamagedFileError(f"{shown} is damaged: {remedy}")
     if version > len(MIGRATIONS):
         raise UsageError(
@@ -362,7 +339,8 @@ def _has_tables_of(version: int, tables: dict[bytes, bytes]) -> bool:
     return tables.items() >= expected.items() and not later & tables.keys()
 
 
-def _is_of_a_cell(line: str) -> bool:
+def is_of_a_cell(line: str) -> bool:
+    """Return whether quick_check has nothing to say, or of a cell."""
     return line == "ok" or bool(OF_A_CELL.fullmatch(line))
 
 

@@ -31,20 +31,25 @@ class Logged(NamedTuple):
     copied: int
     """So many of the frames stand in the database, too."""
 
-    def has_lost(self, now: Logged) -> bool:
-        """Return whether a log of which this was known has lost a commit, if an index made from it says `now`."""
+    def has_lost(self, now: Logged, sync_each: bool = True) -> bool:
+        """Return whether a log of which this was known has lost a commit, if an index made from it says `now`. Unless
+        each commit was synced, whether it has lost one that was."""
         is_new = now.salts != NO_SALTS and now.salts[0] != self.salts[0] and now.salts[1] != self.salts[1]
         if is_new or now.frames >= self.frames:
             return False
-        return now.frames > 0 or self.copied < self.frames  # or all of it stands in the database
+        if not now.frames:
+            return self.copied < self.frames  # or all of it stands in the database
+        return sync_each or now.frames < self.copied  # which were synced before they were copied
 
 
 def logged(index: Path) -> Logged:
     """Return what the index says; of one that is not there, or was being written, nothing. The caller's process has no
     connection to the database: closing the file would give up its locks."""
     with contextlib.suppress(OSError):
-        with index.open("rb") as file:
-            data = file.read(INDEX.size)
+        data = b""
+        if index.is_file():  # a pipe would be waited for
+            with index.open("rb") as file:
+                data = file.read(INDEX.size)
         if len(data) == INDEX.size and data[:HEAD_BYTES] == data[HEAD_BYTES : 2 * HEAD_BYTES]:
             frames, *salts, copied = INDEX.unpack(data)
             return Logged(frames, (salts[0], salts[1]), copied)

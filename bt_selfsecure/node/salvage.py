@@ -2,7 +2,8 @@
 
 A row is taken over where its digest fits. In the place of each other one, and of each gap, there is a row without a
 digest: so the journal knows, as of any damaged row, where something was, and what is not whole without it. Where pages
-have got out of their table the gap does not show: so there is one before the parts of each peer's messages.
+have got out of their table, or rows out of their page, the gap does not show: so there is one before the parts of each
+peer's messages.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from bt_selfsecure.node.disk import is_damage
-from bt_selfsecure.node.journal_file import address_number, connect_read_only, create, digest, is_sound, owner
+from bt_selfsecure.node.journal_file import (
+    address_number,
+    connect_read_only,
+    create,
+    digest,
+    is_of_a_cell,
+    is_sound,
+    owner,
+)
 from bt_selfsecure.node.journal_schema import DIGESTS_NAME_TABLES
 from bt_selfsecure.node.set_aside import FILE, new_file, put_in_place
 
@@ -59,11 +68,11 @@ def salvage(directory: Path, peers: Collection[str] = ()) -> Path:
             old.execute("SELECT id, digest FROM group_state LIMIT 0")
             tables.append("group_state")
         has_old_digests = 0 < old.execute("PRAGMA user_version").fetchone()[0] < DIGESTS_NAME_TABLES
-        has_stray_pages = _has_stray_pages(old)
+        has_stray_pages = any(b"never used" in line or b"2nd reference" in line for line in _check(old, LAST >> 32))
         new.execute("BEGIN IMMEDIATE")
         for table in tables:
             rows = _Rows(old, table, peers, has_old_digests).rows
-            if table in OF_PARTS and has_stray_pages:
+            if table in OF_PARTS and (has_stray_pages or (table == "partial" and _hides_rows(old, table))):
                 whose = sorted({row[1] for row in rows.values() if isinstance(row[1], bytes)})
                 rows |= {-number: (-number, peer, *LOST[table][1:]) for number, peer in enumerate(whose, 1)}
             _copy(old, new, table, rows)
@@ -73,15 +82,21 @@ def salvage(directory: Path, peers: Collection[str] = ()) -> Path:
     return kept
 
 
-def _has_stray_pages(old: sqlite3.Connection) -> bool:
-    """Return whether a page is none of any table, or of two: a number of a page has changed."""
+def _check(old: sqlite3.Connection, what: str | int) -> list[bytes]:
+    """What SQLite says of the pages of a table, or so much of all of them: where a page is none of any table, or of
+    two, a number of a page has changed."""
     try:
-        told = old.execute(f"PRAGMA quick_check({LAST >> 32})").fetchall()
+        return [line for (line,) in old.execute(f"PRAGMA quick_check({what})")]
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
-        return True
-    return any(b"never used" in line or b"2nd reference" in line for (line,) in told)
+        return [b"never used"]
+
+
+def _hides_rows(old: sqlite3.Connection, table: str) -> bool:
+    """Return whether there may be rows in a page of this table that it does not count, or that another one covers. The
+    parts of a message that is on its way to a peer tell it by their numbers."""
+    return not all(is_of_a_cell(line.decode(errors="replace")) for line in _check(old, table))
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, rows: dict[int, Row]) -> None:

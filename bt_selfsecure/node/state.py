@@ -22,7 +22,9 @@ from bt_selfsecure.node import paired_copy
 from bt_selfsecure.node import set_aside as aside
 from bt_selfsecure.node.disk import SQLITE_ERRORS, directory_refusal, file_refusal, refusal
 from bt_selfsecure.node.haoxiao.undelivered import Waiting, count_waiting, drop_waiting, mark_restored
-from bt_selfsecure.node.journal_log import logged
+from bt_selfsecure.node.journal_log import Logged, logged
+from bt_selfsecure.node.journal_mark import LOST, RESTORED, Mark, is_marked, mark, mark_beside, marked
+from bt_selfsecure.node.row_numbers import last_reserved, reserved_in_file
 from bt_selfsecure.node.set_aside import FILE, LOG, NEW, NEW_PAIRED
 
 WAL_MODE: Final = slice(18, 20)
@@ -34,15 +36,36 @@ ANOTHER_BACKUP: Final = "name another backup; the node's state stays as it is"
 def has_lost_log(directory: Path) -> bool:
     """Return whether what a node that did not end in order kept last is gone, or the end of it. It is to be asked
     before `backup`, after which nobody knows."""
-    index = directory / f"{FILE}-shm"
     with contextlib.suppress(OSError, *SQLITE_ERRORS):
-        aside.only_files(directory, (*aside.FILES, journal.LOCK))
-        before = logged(index)
-        was_in_use = (directory / journal.LOCK).read_bytes().startswith(journal.OPEN_LOG)
-        with contextlib.closing(journal.connect_read_only(directory / FILE)) as database:
-            database.execute("SELECT 1 FROM sqlite_master")  # SQLite makes a new index of the log
-        return was_in_use and before.has_lost(logged(index))
+        aside.only_files(directory)
+        return _lacks(directory / FILE, _known(directory / FILE))
     return False
+
+
+class _Known(NamedTuple):
+    """Says what was known of a journal and its log, and up to which number they are reserved without it."""
+
+    mark: Mark
+    log: Logged
+    in_file: int | None
+
+
+def _known(file: Path) -> _Known:
+    """Of a journal that nobody has opened since the node did."""
+    return _Known(mark_beside(file), logged(_index(file)), reserved_in_file(file))
+
+
+def _index(file: Path) -> Path:
+    return file.with_name(f"{file.name}-shm")
+
+
+def _lacks(file: Path, known: _Known) -> bool:
+    """Return whether this journal has less than was known. Raises `sqlite3.Error`."""
+    with contextlib.closing(journal.connect_read_only(file)) as database:
+        last = last_reserved(database)  # and SQLite makes a new index of the log
+        has_lost = known.mark.log_was_in_use and known.log.has_lost(logged(_index(file)))
+    is_older = known.in_file is not None and known.in_file < known.mark.in_file
+    return has_lost or is_older or known.mark.word == LOST or known.mark.lacks(last)
 
 
 def backup(directory: Path, target: Path) -> int:
@@ -112,6 +135,8 @@ class Restored(NamedTuple):
     """Messages that waited in the backup."""
     paired: tuple[str, ...]
     """Names of the peers in it that were paired. Where there are none, those that are in the state stay."""
+    has_lost_log: bool
+    """It was a folder in which the log of a node that did not end in order is gone, or the end of it."""
 
 
 def restore(source: Path, directory: Path, *, drop_messages: bool = False) -> Restored:
@@ -125,16 +150,16 @@ def restore(source: Path, directory: Path, *, drop_messages: bool = False) -> Re
         with journal.locked(directory) as lock:
             _refuse_half(source, directory)
             with _folder(directory) as folder:
-                waiting = _take(source, folder, drop_messages)
+                waiting, has_lost_log = _take(source, folder, drop_messages)
                 paired = paired_copy.take(folder / FILE, source, folder / NEW_PAIRED, ANOTHER_BACKUP)
                 aside.put_in_place(directory)  # what a restore that was cut short has left, if it was that far
                 aside.no_new_paired(directory)
                 if paired:
                     (folder / NEW_PAIRED).replace(directory / NEW_PAIRED)
                     aside.sync_folder(directory)
+                mark(lock, RESTORED, marked(lock).numbers)
                 (folder / FILE).replace(directory / NEW)
-            journal.mark(lock, journal.CLOSED)
-            return Restored(aside.put_in_place(directory), waiting, paired)
+            return Restored(aside.put_in_place(directory), waiting, paired, has_lost_log)
     except OSError as error:
         raise UsageError(f"can't restore {source}: {directory_refusal(error, directory)}") from None
     except SQLITE_ERRORS as error:
@@ -169,12 +194,14 @@ def _refuse_half(source: Path, directory: Path) -> None:
         )
 
 
-def _take(source: Path, folder: Path, drop_messages: bool) -> Waiting:
-    """Its copy in the folder, with what stood in its WAL, judged; what waited in it."""
-    new = folder / FILE
+def _take(source: Path, folder: Path, drop_messages: bool) -> tuple[Waiting, bool]:
+    """Its copy in the folder, with what stood in its WAL, judged; what waited in it, and whether it has less than it
+    had."""
+    new, known = folder / FILE, _known(source)
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     _copy_files(source, new)
     journal.inspect(new, source, remedy=ANOTHER_BACKUP)
+    lacks = source.name == FILE and _lacks(new, known)
     with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = DELETE")
         journal.migrate(database)
@@ -184,7 +211,7 @@ def _take(source: Path, folder: Path, drop_messages: bool) -> Waiting:
     mark_restored(new)
     aside.give_to_owner(new)
     aside.sync_file(new)
-    return waiting
+    return waiting, lacks
 
 
 def set_aside(directory: Path) -> Path | None:
@@ -196,8 +223,10 @@ def set_aside(directory: Path) -> Path | None:
             with journal.locked(directory) as lock:
                 aside.put_in_place(directory)  # of a restore that was cut short: else the next start would
                 folder = aside.set_aside(directory, aside.OF_PAIRED)
-                had_state = bool(folder or journal.marked(lock))
-                journal.mark(lock, b"")
+                had_state = bool(folder or is_marked(lock))
+                if folder:
+                    _mark_aside(folder, marked(lock))
+                mark(lock)
     except OSError as error:
         raise UsageError(f"can't set {directory} aside: {directory_refusal(error, directory)}") from None
     except journal.JournalError as error:
@@ -205,6 +234,12 @@ def set_aside(directory: Path) -> Path | None:
     if not had_state:
         raise UsageError(f"there is no state in {directory}: has a node ever run here?")
     return folder
+
+
+def _mark_aside(folder: Path, before: Mark) -> None:
+    """Keep what tells whether what lies there is whole. Raises `OSError`."""
+    with journal.locked(folder) as lock:
+        mark(lock, *before)
 
 
 def is_open_to_others(path: Path) -> bool:

@@ -23,7 +23,8 @@ from node_world import ADDRESSES, World, connected, is_connected, read, until, v
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.journal import Journal
-from bt_selfsecure.node.journal_file import LOCK, JournalError, lock
+from bt_selfsecure.node.journal_file import JournalError, lock
+from bt_selfsecure.node.journal_mark import LOCK
 from bt_selfsecure.node.set_aside import FILE, FILES, LOG
 from bt_selfsecure.node.state import backup, is_open_to_others, restore, set_aside
 

@@ -19,7 +19,8 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file as module
 from bt_selfsecure.node.erasing import MOST_ROOM_BYTES
 from bt_selfsecure.node.journal import Journal, PeerRow
-from bt_selfsecure.node.journal_file import APPLICATION_ID, LOCK, JournalError
+from bt_selfsecure.node.journal_file import APPLICATION_ID, JournalError
+from bt_selfsecure.node.journal_mark import LOCK
 from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.node.state import backup, has_lost_log, restore, set_aside

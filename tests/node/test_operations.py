@@ -198,7 +198,7 @@ def test_a_backup_is_restored_with_a_warning_and_only_while_the_node_is_off(
     pair.clients["alice"].send("bob", b"after", until="acknowledged", timeout=30)
 
 
-def test_a_backup_of_a_node_whose_log_was_cut_back_says_what_is_not_in_it(
+def test_a_backup_of_a_node_whose_log_was_cut_back_and_a_restore_say_what_is_not_in_it(
     run: Run, pair: Pair, tmp_path: Path, server: Server
 ) -> None:
     pair.wait_for_key()
@@ -216,6 +216,13 @@ def test_a_backup_of_a_node_whose_log_was_cut_back_says_what_is_not_in_it(
         assert status == 0
         told.append("What the node kept last is not in it, messages that waited perhaps" in err)
     assert told == [False, True, False]
+    shutil.copytree(tmp_path / "killed", state, dirs_exist_ok=True)
+    (state / LOG).write_bytes((state / LOG).read_bytes()[:-5000])
+    assert run("state", "set-aside")[0] == 0
+    (folder,) = state.glob("set-aside-*")
+    status, _, err = run("restore", str(folder))
+    assert status == 0
+    assert "What the node kept last is not in it, messages that waited perhaps" in err
 
 
 def test_whoever_puts_keys_on_a_file_system_without_permissions_is_warned(

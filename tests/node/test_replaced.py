@@ -13,7 +13,8 @@ import pytest
 from node_world import World, connected, fingerprint, is_connected, peer_of, read, unread, until, virtual
 
 from bt_selfsecure.node.journal import Journal
-from bt_selfsecure.node.journal_file import LOCK, JournalError
+from bt_selfsecure.node.journal_file import JournalError
+from bt_selfsecure.node.journal_mark import LOCK
 from bt_selfsecure.node.set_aside import FILE, FILES, LOG
 
 

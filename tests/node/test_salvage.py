@@ -288,6 +288,34 @@ def test_a_bit_of_where_a_table_goes_on_makes_no_message_of_the_parts_that_are_l
             shutil.rmtree(directory)
 
 
+@pytest.mark.parametrize("step", [5, at_length(1)])
+def test_a_bit_of_which_rows_a_page_has_makes_no_message_of_the_parts_that_are_left(
+    whole: Path, tmp_path: Path, step: int
+) -> None:
+    """How many there are, and where each of them begins: a row is then left out without a gap, or is there twice."""
+    pieces = [b"%d" % number * 700 for number in range(8)]
+    shutil.copytree(whole, tmp_path / "parts")
+    with contextlib.closing(Journal(tmp_path / "parts", sync_each=True)) as journal:
+        journal.write(BOB, "DELETE FROM partial")
+        for piece in pieces:
+            journal.insert(BOB, "partial", BOB, piece)
+        journal.commit()
+    data = (tmp_path / "parts" / FILE).read_bytes()
+    places = {3, 4} | {8 + place for place in range(10)}
+    leaves = {data.index(piece) // PAGE * PAGE for piece in pieces}
+    bits = [8 * (at + place) + bit for at in sorted(leaves) for place in sorted(places) for bit in range(8)]
+    assert all(data[at] == LEAF for at in leaves)
+    for number in bits[::step]:
+        directory = tmp_path / str(number)
+        shutil.copytree(tmp_path / "parts", directory)
+        damaged = bytearray(data)
+        damaged[number // 8] ^= 1 << number % 8
+        (directory / FILE).write_bytes(damaged)
+        with contextlib.closing(Journal(directory, sync_each=True)) as journal:
+            assert journal.partial(BOB) == pieces or (journal.notes and not journal.partial(BOB))
+        shutil.rmtree(directory)
+
+
 @pytest.mark.parametrize("number", range(2, len(MIGRATIONS) + 1))
 def test_a_damaged_journal_of_each_format_with_digests_gives_what_it_has(tmp_path: Path, number: int) -> None:
     fixture = Path(__file__).parent / "fixtures" / f"journal-{number}.sql"

@@ -17,7 +17,7 @@ from node_world import World, connected, fingerprint, peer_of, read, record_secr
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.haoxiao.undelivered import Waiting
 from bt_selfsecure.node.journal import Journal
-from bt_selfsecure.node.journal_file import LOCK
+from bt_selfsecure.node.journal_mark import LOCK
 from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.lazy_commits import COMMIT_S
 from bt_selfsecure.node.set_aside import FILE, LOG

@@ -59,7 +59,7 @@ def test_paired_peers_come_back_with_their_keys_on_another_card_and_what_was_the
         assert_paired(tmp_path / "old")
         source = folder if shape == "folder" else folder / FILE
     paired(tmp_path / "state", CAROL)
-    old, _, names = restore(source, tmp_path / "state")
+    old, _, names, _ = restore(source, tmp_path / "state")
     assert names == ("bob",)
     assert_paired(tmp_path / "state", BOB)
     assert old

@@ -30,7 +30,7 @@ from bt_selfsecure.node.config import (
     UdpTable,
 )
 from bt_selfsecure.node.journal import Journal
-from bt_selfsecure.node.journal_file import LOCK
+from bt_selfsecure.node.journal_mark import LOCK
 from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.media import KernelMedia
 from bt_selfsecure.node.service import Node
