@@ -61,6 +61,10 @@ _REFUSALS: Final = {
     sqlite3.SQLITE_PROTOCOL: _LOCKED,
     sqlite3.SQLITE_IOERR: _BROKEN,
     sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_READONLY_ROLLBACK: DiskRefusal(
+        "another program that changed it has not ended in order (journal.db-journal)",
+        "let that program open it once more; or, where there was none, move that file away",
+    ),
     sqlite3.SQLITE_PERM: _READ_ONLY,
     sqlite3.SQLITE_CANTOPEN: DiskRefusal(
         "the journal can't be opened", "may the node use its folder and its files, and are not too many files open?"

@@ -32,10 +32,14 @@ NEW_PAIRED: Final = "paired.new"
 
 
 def only_files(directory: Path, names: Collection[str] = FILES) -> None:
-    """Raises `OSError` where something else has the name of a file of the journal's: a pipe would be waited for."""
+    """Raises `OSError` where something else has the name of a file of the journal's: a pipe would be waited for, and
+    for a link to nothing beside the journal SQLite has no words."""
     for name in names:
-        if is_there(directory / name) and not (directory / name).is_file():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(directory / name))
+        path = directory / name
+        if is_there(path) and not path.is_file():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if name != FILE and path.is_symlink() and not path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def set_aside(directory: Path, others: Collection[str] = ()) -> Path | None:

@@ -49,8 +49,9 @@ def kept(directory: Path) -> list[bytes | None]:
 
 
 @pytest.fixture(params=[errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP], ids=errno.errorcode.get)
-def bare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system as FAT by the kernel, or by FUSE: each file is open to all, and nothing can be changed about it."""
+def bare(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system as FAT by the kernel, or by FUSE: each file is open to all, and nothing can be changed about it.
+    The folder of the test is made before, and cleared away afterwards."""
 
     def refuse(*args: Any, **kwargs: Any) -> NoReturn:
         raise OSError(request.param, os.strerror(request.param))
@@ -191,6 +192,16 @@ def a_pipe_as_the_index(place: Path) -> None:
     os.mkfifo(place / f"{FILE}-shm")
 
 
+def a_dangling_log(place: Path) -> None:
+    state(place)
+    (place / LOG).symlink_to(place / "stick" / LOG)
+
+
+def a_journal_of_another_kind_beside_it(place: Path) -> None:
+    state(place)
+    (place / f"{FILE}-journal").write_bytes(b"?" * 5000)
+
+
 def a_pipe_as_the_lock(place: Path) -> None:
     place.mkdir()
     os.mkfifo(place / LOCK)
@@ -210,6 +221,11 @@ def a_pipe_as_the_lock(place: Path) -> None:
         (a_folder_as_the_log, r"journal.db-wal in it is a folder: move it away"),
         (a_pipe_as_the_journal, r"journal.db in it is no file: move it away"),
         (a_pipe_as_the_index, r"journal.db-shm in it is no file: move it away"),
+        (
+            a_dangling_log,
+            r"/journal.db-wal is a link to .*stick/.*, and nothing is there: mount that disk, or",
+        ),
+        (a_journal_of_another_kind_beside_it, r"another program .* \(journal.db-journal\): .* move that file away"),
         (a_pipe_as_the_lock, r"lock in it is no file: move it away"),
     ],
 )
