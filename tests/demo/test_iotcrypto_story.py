@@ -61,14 +61,15 @@ def test_a_seed_is_refused_where_it_would_change_nothing(capsys: pytest.CaptureF
 def test_an_interrupt_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     command = python_module("bt_selfsecure.cli.main", "demo", "iotcrypto")
-    story = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert story.stdout and story.stderr  # noqa: PT018
-    for line in story.stdout:
-        if line.startswith("3 "):
-            break
-    story.send_signal(signal.SIGINT)
-    begun = time.monotonic()
-    assert story.wait(60) == 130
-    assert time.monotonic() - begun < 10
-    assert story.stderr.read() == "bt-selfsecure: interrupted; nothing was left half-written\n"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as story:
+        assert story.stdout and story.stderr  # noqa: PT018
+        for line in story.stdout:
+            if line.startswith("3 "):
+                break
+        story.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        assert story.wait(60) == 130
+        assert time.monotonic() - begun < 10
+        assert story.stderr.read() == "bt-selfsecure: interrupted; nothing was left half-written\n"
     assert [*tmp_path.iterdir()] == []

@@ -306,19 +306,19 @@ def test_the_sweep_outlives_its_page_and_says_so(tmp_path: Path) -> None:
         sweep_plan = parse(text, tmp_path)
         crew = AirCrew(sweep_plan.nodes, RehearsalMedium(1), nothing)
         driver = Driver(sweep_plan, Book(store, sweep_plan), crew)
-        listener = listening("127.0.0.1:0", "--web")
-        async with serve(driver, listener, "0" * 10):
-            work = asyncio.create_task(driver.run())
-            await asyncio.sleep(0)
-            listener.shutdown(socket.SHUT_RDWR)
-            while not any("page" in line for line in driver.lines):
-                await asyncio.sleep(0.01)
-            assert driver.sweep.place
-            driver.do(Placed(driver.sweep.place))
-            while driver.sweep.state is not State.DONE:
-                await asyncio.sleep(0.01)
-            driver.do(End())
-            await work
+        with listening("127.0.0.1:0", "--web") as listener:
+            async with serve(driver, listener, "0" * 10):
+                work = asyncio.create_task(driver.run())
+                await asyncio.sleep(0)
+                listener.shutdown(socket.SHUT_RDWR)
+                while not any("page" in line for line in driver.lines):
+                    await asyncio.sleep(0.01)
+                assert driver.sweep.place
+                driver.do(Placed(driver.sweep.place))
+                while driver.sweep.state is not State.DONE:
+                    await asyncio.sleep(0.01)
+                driver.do(End())
+                await work
         return driver
 
     async def nothing() -> dict[str, Any]:
