@@ -129,7 +129,7 @@ def test_what_a_ctrl_c_interrupts_is_never_written_twice(stream: str) -> None:
         for number in range(3000):
             try:
                 signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
-                print(number, file=sys.{stream}, flush=True)
+                print(str(number) + chr(10), end="", file=sys.{stream}, flush=True)
                 while True:
                     pass
             except KeyboardInterrupt:
