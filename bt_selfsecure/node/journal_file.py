@@ -22,10 +22,9 @@ from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.disk import SET_ASIDE, SQLITE_ERRORS, directory_refusal, file_refusal, refusal
-from bt_selfsecure.node.journal_log import logged
+from bt_selfsecure.node.journal_log import Known, logged
 from bt_selfsecure.node.journal_mark import LOCK, LOST, is_marked, mark, marked
 from bt_selfsecure.node.journal_schema import MIGRATIONS
-from bt_selfsecure.node.row_numbers import reserved_in_file
 from bt_selfsecure.node.set_aside import FILE, FILES, give_to_owner, new_file, only_files, put_in_place
 
 log = logging.getLogger(__name__)
@@ -151,11 +150,10 @@ def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opene
     Raises `UsageError` where a person must do something about it, `DamagedFileError` where a part of it may be whole,
     `JournalError` where that may pass.
     """
-    path, index = directory / FILE, directory / f"{FILE}-shm"
+    path = directory / FILE
     try:
         put_in_place(directory)
         only_files(directory)
-        before, known = marked(descriptor), logged(index)
         if not path.exists():
             if left := next((name for name in FILES if (directory / name).exists()), ""):
                 left = f", and its {left} is there"  # SQLite would delete it
@@ -165,12 +163,11 @@ def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opene
                 create(new).close()
             put_in_place(directory)
         _make_usable(path)
-        in_file = reserved_in_file(path)
+        known = Known.of(path, marked(descriptor))
         inspect(path)  # SQLite makes a new index of the log
-        has_lost = before.word == LOST or (before.log_was_in_use and known.has_lost(logged(index), sync_each))
-        has_lost |= in_file is not None and in_file < before.in_file
+        has_lost = known.has_lost(logged(path), sync_each)
         if has_lost:  # if this start comes to nothing, the next one does not know it from the index
-            mark(descriptor, LOST, before.numbers)
+            mark(descriptor, LOST, known.mark.numbers)
         _make_private(path)
     except OSError as error:
         raise _unusable(error, directory) from error

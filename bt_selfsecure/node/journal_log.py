@@ -13,6 +13,9 @@ import struct
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bt_selfsecure.node.journal_mark import LOST, Mark
+from bt_selfsecure.node.row_numbers import reserved_in_file
+
 INDEX: Final = struct.Struct("=16xI12x4s4s8x48xI")
 """The index begins with its head, 48 bytes in the machine's order, and that once more; then how much was copied
 (sqlite.org/walformat.html, 2.1)."""
@@ -42,14 +45,35 @@ class Logged(NamedTuple):
         return sync_each or now.frames < self.copied  # which were synced before they were copied
 
 
-def logged(index: Path) -> Logged:
-    """Return what the index says; of one that is not there, or was being written, nothing. The caller's process has no
-    connection to the database: closing the file would give up its locks."""
+class Known(NamedTuple):
+    """Says what was known of a journal that nobody has opened since the node did."""
+
+    mark: Mark
+    log: Logged
+    in_file: int | None
+    """Up to which number they are reserved in the journal's file without its log."""
+
+    @classmethod
+    def of(cls, file: Path, mark: Mark) -> Known:
+        """Look at a journal that is there, with what the lock file says of it."""
+        return cls(mark, logged(file), reserved_in_file(file))
+
+    def has_lost(self, now: Logged, sync_each: bool = True) -> bool:
+        """Return whether something of it is gone, if an index made from its log says `now`; as `Logged` does."""
+        is_older = self.in_file is not None and self.in_file < self.mark.in_file
+        has_lost_log = self.mark.log_was_in_use and self.log.has_lost(now, sync_each)
+        return is_older or has_lost_log or self.mark.word == LOST
+
+
+def logged(file: Path) -> Logged:
+    """Return what the index of this journal's log says; of one that is not there, or was being written, nothing. The
+    caller's process has no connection to the journal: closing the index would give up its locks."""
+    index = file.with_name(f"{file.name}-shm")
     with contextlib.suppress(OSError):
         data = b""
         if index.is_file():  # a pipe would be waited for
-            with index.open("rb") as file:
-                data = file.read(INDEX.size)
+            with index.open("rb") as opened:
+                data = opened.read(INDEX.size)
         if len(data) == INDEX.size and data[:HEAD_BYTES] == data[HEAD_BYTES : 2 * HEAD_BYTES]:
             frames, *salts, copied = INDEX.unpack(data)
             return Logged(frames, (salts[0], salts[1]), copied)

@@ -22,9 +22,9 @@ from bt_selfsecure.node import paired_copy
 from bt_selfsecure.node import set_aside as aside
 from bt_selfsecure.node.disk import SQLITE_ERRORS, directory_refusal, file_refusal, refusal
 from bt_selfsecure.node.haoxiao.undelivered import Waiting, count_waiting, drop_waiting, mark_restored
-from bt_selfsecure.node.journal_log import Logged, logged
-from bt_selfsecure.node.journal_mark import LOST, RESTORED, Mark, is_marked, mark, mark_beside, marked
-from bt_selfsecure.node.row_numbers import last_reserved, reserved_in_file
+from bt_selfsecure.node.journal_log import Known, logged
+from bt_selfsecure.node.journal_mark import RESTORED, Mark, is_marked, mark, mark_beside, marked
+from bt_selfsecure.node.row_numbers import last_reserved
 from bt_selfsecure.node.set_aside import FILE, LOG, NEW, NEW_PAIRED
 
 WAL_MODE: Final = slice(18, 20)
@@ -38,34 +38,15 @@ def has_lost_log(directory: Path) -> bool:
     before `backup`, after which nobody knows."""
     with contextlib.suppress(OSError, *SQLITE_ERRORS):
         aside.only_files(directory)
-        return _lacks(directory / FILE, _known(directory / FILE))
+        return _lacks(directory / FILE, Known.of(directory / FILE, mark_beside(directory / FILE)))
     return False
 
 
-class _Known(NamedTuple):
-    """Says what was known of a journal and its log, and up to which number they are reserved without it."""
-
-    mark: Mark
-    log: Logged
-    in_file: int | None
-
-
-def _known(file: Path) -> _Known:
-    """Of a journal that nobody has opened since the node did."""
-    return _Known(mark_beside(file), logged(_index(file)), reserved_in_file(file))
-
-
-def _index(file: Path) -> Path:
-    return file.with_name(f"{file.name}-shm")
-
-
-def _lacks(file: Path, known: _Known) -> bool:
+def _lacks(file: Path, known: Known) -> bool:
     """Return whether this journal has less than was known. Raises `sqlite3.Error`."""
     with contextlib.closing(journal.connect_read_only(file)) as database:
         last = last_reserved(database)  # and SQLite makes a new index of the log
-        has_lost = known.mark.log_was_in_use and known.log.has_lost(logged(_index(file)))
-    is_older = known.in_file is not None and known.in_file < known.mark.in_file
-    return has_lost or is_older or known.mark.word == LOST or known.mark.lacks(last)
+        return known.has_lost(logged(file)) or known.mark.lacks(last)
 
 
 def backup(directory: Path, target: Path) -> int:
@@ -197,7 +178,7 @@ def _refuse_half(source: Path, directory: Path) -> None:
 def _take(source: Path, folder: Path, drop_messages: bool) -> tuple[Waiting, bool]:
     """Its copy in the folder, with what stood in its WAL, judged; what waited in it, and whether it has less than it
     had."""
-    new, known = folder / FILE, _known(source)
+    new, known = folder / FILE, Known.of(source, mark_beside(source))
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     _copy_files(source, new)
     journal.inspect(new, source, remedy=ANOTHER_BACKUP)
