@@ -74,6 +74,12 @@ def pages(directory: Path) -> int:
     return (directory / FILE).stat().st_size // PAGE
 
 
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
 def last_leaf(directory: Path) -> int:
     """The number of the last page with rows of a table, from 0."""
     data = (directory / FILE).read_bytes()
@@ -162,12 +168,11 @@ def test_a_bit_of_what_is_where_may_cost_all_and_makes_nothing_up(whole: Path, t
     for bit in sorted(bits - set(range(8 * 60, 8 * 64))):  # there stands the format, of which there may be newer ones
         directory = tmp_path / str(bit)
         shutil.copytree(whole, directory)
-        damaged = bytearray(data)
-        damaged[bit // 8] ^= 1 << bit % 8
+        damaged = flipped(data, bit)
         (directory / FILE).write_bytes(damaged)
         with contextlib.suppress(UsageError):
             backup(directory, tmp_path / f"copy {bit}")
-        judge(directory, bytes(damaged))
+        judge(directory, damaged)
         shutil.rmtree(directory)
 
 
@@ -191,12 +196,11 @@ def test_a_bit_in_the_head_of_a_row_makes_nothing_up_and_gives_no_number_twice(
     for bit in [8 * place + bit for place in heads_of_rows(data) for bit in range(8)][::step]:
         directory = tmp_path / str(bit)
         shutil.copytree(whole, directory)
-        damaged = bytearray(data)
-        damaged[bit // 8] ^= 1 << bit % 8
+        damaged = flipped(data, bit)
         (directory / FILE).write_bytes(damaged)
         with contextlib.suppress(UsageError):
             restore(directory, tmp_path / f"restored {bit}")
-        judge(directory, bytes(damaged))
+        judge(directory, damaged)
         shutil.rmtree(directory)
 
 
@@ -254,18 +258,23 @@ def test_a_table_that_begins_where_another_does_takes_over_none_of_its_rows(
     assert judge(directory, (directory / FILE).read_bytes())
 
 
-def test_a_bit_of_where_a_table_goes_on_makes_no_message_of_the_parts_that_are_left(
-    whole: Path, tmp_path: Path
-) -> None:
-    """Of the inner pages of tables: a leaf is then left out, or another one is there twice, and its rows fit."""
-    pieces = [b"%d" % number * 700 for number in range(30)]
-    shutil.copytree(whole, tmp_path / "parts")
-    with contextlib.closing(Journal(tmp_path / "parts", sync_each=True)) as journal:
+def half_received(whole: Path, directory: Path, count: int) -> tuple[list[bytes], bytes]:
+    """A state with a message of Bob's of so many pieces, and its file."""
+    pieces = [b"%d" % number * 700 for number in range(count)]
+    shutil.copytree(whole, directory)
+    with contextlib.closing(Journal(directory, sync_each=True)) as journal:
         journal.write(BOB, "DELETE FROM partial")
         for piece in pieces:
             journal.insert(BOB, "partial", BOB, piece)
         journal.commit()
-    data = (tmp_path / "parts" / FILE).read_bytes()
+    return pieces, (directory / FILE).read_bytes()
+
+
+def test_a_bit_of_where_a_table_goes_on_makes_no_message_of_the_parts_that_are_left(
+    whole: Path, tmp_path: Path
+) -> None:
+    """Of the inner pages of tables: a leaf is then left out, or another one is there twice, and its rows fit."""
+    pieces, data = half_received(whole, tmp_path / "parts", 30)
     places = [
         at + place
         for at in range(PAGE, len(data), PAGE)
@@ -278,9 +287,7 @@ def test_a_bit_of_where_a_table_goes_on_makes_no_message_of_the_parts_that_are_l
         for bit in range(6):
             directory = tmp_path / f"{place}.{bit}"
             shutil.copytree(tmp_path / "parts", directory)
-            damaged = bytearray(data)
-            damaged[place] ^= 1 << bit
-            (directory / FILE).write_bytes(damaged)
+            (directory / FILE).write_bytes(flipped(data, 8 * place + bit))
             with contextlib.closing(Journal(directory, sync_each=True)) as journal:
                 for address in RECORDS:
                     assert set(messages_of(stored_messages(journal, address)[0])) <= set(LONG)
@@ -293,14 +300,7 @@ def test_a_bit_of_which_rows_a_page_has_makes_no_message_of_the_parts_that_are_l
     whole: Path, tmp_path: Path, step: int
 ) -> None:
     """How many there are, and where each of them begins: a row is then left out without a gap, or is there twice."""
-    pieces = [b"%d" % number * 700 for number in range(8)]
-    shutil.copytree(whole, tmp_path / "parts")
-    with contextlib.closing(Journal(tmp_path / "parts", sync_each=True)) as journal:
-        journal.write(BOB, "DELETE FROM partial")
-        for piece in pieces:
-            journal.insert(BOB, "partial", BOB, piece)
-        journal.commit()
-    data = (tmp_path / "parts" / FILE).read_bytes()
+    pieces, data = half_received(whole, tmp_path / "parts", 8)
     places = {3, 4} | {8 + place for place in range(10)}
     leaves = {data.index(piece) // PAGE * PAGE for piece in pieces}
     bits = [8 * (at + place) + bit for at in sorted(leaves) for place in sorted(places) for bit in range(8)]
@@ -308,8 +308,7 @@ def test_a_bit_of_which_rows_a_page_has_makes_no_message_of_the_parts_that_are_l
     for number in bits[::step]:
         directory = tmp_path / str(number)
         shutil.copytree(tmp_path / "parts", directory)
-        damaged = bytearray(data)
-        damaged[number // 8] ^= 1 << number % 8
+        damaged = flipped(data, number)
         (directory / FILE).write_bytes(damaged)
         with contextlib.closing(Journal(directory, sync_each=True)) as journal:
             assert journal.partial(BOB) == pieces or (journal.notes and not journal.partial(BOB))
@@ -521,7 +520,7 @@ def test_wherever_a_log_is_damaged_what_is_lost_with_it_is_told_and_nothing_is_m
         sent = [fragment for _, fragment in journal.outbox(BOB)]
         shutil.copytree(running, tmp_path / "killed")
     log = (tmp_path / "killed" / LOG).read_bytes()
-    frames, _, in_journal = logged(tmp_path / "killed" / f"{FILE}-shm")
+    frames, _, in_journal = logged(tmp_path / "killed" / FILE)
     assert copied == ("nothing" if not in_journal else "all" if in_journal == frames else "a part")
     places = [0, 5, 17, 22, 30]
     for frame in range(frames):
@@ -533,7 +532,7 @@ def test_wherever_a_log_is_damaged_what_is_lost_with_it_is_told_and_nothing_is_m
         if how == "cut back":
             data = log[:place]
         elif how == "a bit":
-            data = log[:place] + bytes([log[place] ^ 4]) + log[place + 1 :]
+            data = flipped(log, 8 * place + 2)
         else:
             data = log[:place] + (b"\0" if how == "zeros" else b"\xff") * 600 + log[place + 600 :]
         if data == log:
