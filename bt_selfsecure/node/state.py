@@ -61,7 +61,7 @@ def backup(directory: Path, target: Path) -> int:
             raise UsageError(f"there is no state in {directory}: has a node ever run here?")
         try:
             aside.only_files(directory)
-        except IsADirectoryError as error:
+        except (IsADirectoryError, FileNotFoundError) as error:
             raise UsageError(f"can't back up {source}: {directory_refusal(error, directory)}") from None
         with _claimed(target) as new:
             try:

@@ -238,6 +238,13 @@ def test_what_is_in_the_way_is_named_with_its_remedy(
     assert not isinstance(told.value, UsageError), "systemd tries it again"
 
 
+def test_a_backup_names_the_link_to_nothing_beside_the_journal(tmp_path: Path) -> None:
+    a_dangling_log(tmp_path / "state")
+    with pytest.raises(UsageError, match=r"/journal.db-wal is a link to .*, and nothing is there: mount that disk, or"):
+        backup(tmp_path / "state", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
 @pytest.mark.parametrize("name", [*FILES, LOCK])
 def test_no_command_waits_for_a_pipe_that_has_a_files_name(tmp_path: Path, name: str) -> None:
     state(tmp_path / "state")
