@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -26,6 +27,8 @@ BACKLOG: Final = 4
 """Links that were granted and that nobody has accepted yet; further HELLOs get no answer."""
 ENDS: Final = 3
 """An END may get lost like anything, so it is sent as often."""
+CLOSED: Final = 64
+"""Numbers of links that were closed here, or there, and are not granted again: a HELLO may come late."""
 
 Address = TypeVar("Address")
 """Of a socket: hashable, as `sendto` takes it."""
@@ -77,6 +80,7 @@ class NumberedLink(QueuedLink, Generic[Address]):
     async def close(self) -> None:
         if not self._ended:
             self.end(f"the link to {self.peer} is closed")
+            self._links.close_number(self.place)
             address, number = self.place
             for _ in range(ENDS):
                 with contextlib.suppress(OSError):
@@ -114,6 +118,7 @@ class NumberedLinks(Generic[Address]):
         self._links: dict[tuple[Address, int], NumberedLink[Address]] = {}
         self._listener: NumberedListener[Address] | None = None
         self._dialled: dict[int, tuple[str, Address | None, asyncio.Future[NumberedLink[Address]]]] = {}
+        self._closed: deque[tuple[Address, int]] = deque(maxlen=CLOSED)
 
     def __iter__(self) -> Iterator[NumberedLink[Address]]:
         return iter(list(self._links.values()))
@@ -165,6 +170,10 @@ class NumberedLinks(Generic[Address]):
         if self._links.get(link.place) is link:
             del self._links[link.place]
 
+    def close_number(self, place: tuple[Address, int]) -> None:
+        """Grant no link of this number again, from there."""
+        self._closed.append(place)
+
     def take(self, datagram: bytes, address: Address) -> None:
         """Take one UDP datagram that came; those longer than any of ours are nobody's."""
         if len(datagram) > HEAD_BYTES + MTU_BYTES:
@@ -184,8 +193,11 @@ class NumberedLinks(Generic[Address]):
                 else:
                     self.ways.answer(address, pack(Goodbye(number)))
             case Goodbye(number):
+                if self._awaits(number, address):  # its WELCOME was lost
+                    self._granted(address, number)
                 if link := self._heard(address, number):
                     link.end(f"{link.peer} closed the link")
+                    self.close_number(link.place)
 
     def _awaits(self, number: int, address: Address) -> bool:
         return number in self._dialled and self._dialled[number][1] in (None, address)
@@ -196,11 +208,13 @@ class NumberedLinks(Generic[Address]):
         return link
 
     def _on_hello(self, peer: str, place: tuple[Address, int]) -> None:
+        if place in self._closed:
+            return self.ways.answer(place[0], pack(Goodbye(place[1])))
         if not self._heard(*place):
             if self._listener is None or self._listener.granted.qsize() >= BACKLOG:
-                return
+                return None
             self._listener.granted.put_nowait(self._link(peer, place, dialled=False))
-        self.ways.answer(place[0], pack(Welcome(place[1], self._own)))
+        return self.ways.answer(place[0], pack(Welcome(place[1], self._own)))
 
     def _granted(self, address: Address, number: int) -> None:
         peer, _, welcome = self._dialled[number]

@@ -47,6 +47,10 @@ class NodePeer(Protocol):
         soon as there is another one than `after`; with `rotate`, go on to the next. Raises `UnreadableError` for the
         label."""
 
+    def begin_with(self, bearer: str, link: Link, *, dialled: bool) -> None:
+        """Use this link from the beginning of `run`, in which none is dialled then. `dialled`: this end has dialled
+        it."""
+
     def attach(self, bearer: str, link: Link) -> bool:
         """Use the link that the peer has dialled on this bearer; return False if nobody is here to use it."""
 

@@ -205,7 +205,7 @@ class Node:
             if self._config.node.accept != "anyone" or not self._peers.make_room():
                 return False
             peer = self._peers.begin(link.peer, link.peer, "never")
-            asyncio.get_running_loop().call_soon(peer.attach, bearer, link)
+            peer.begin_with(bearer, link, dialled=False)
             return True
         may = self._peers.may_link(link.peer)
         return may and self._peers[link.peer].attach(bearer, self.pairing.for_peer(bearer, link))

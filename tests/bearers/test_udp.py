@@ -411,6 +411,56 @@ def test_a_dialler_takes_no_welcome_and_a_link_no_datagram_from_elsewhere_nor_on
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
+@pytest.mark.parametrize("closes", ["here", "there"])
+def test_a_call_that_comes_late_opens_no_link_again_that_was_closed(loopback_host: str, closes: str) -> None:
+    """It would replace the one that is used by now."""
+
+    async def main() -> None:
+        alice = bearer(ALICE, loopback_host)
+        listener = await alice.listen()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bob:
+            bob.bind((loopback_host, PORTS[BOB]))
+            bob.settimeout(5)
+            here = loopback_host, PORTS[ALICE]
+            bob.sendto(pack(Hello(1, ALICE, BOB)), here)
+            link = await listener.accept()
+            assert parse(bob.recv(100)) == Welcome(1, ALICE)
+            if closes == "here":
+                await link.close()
+                assert parse(bob.recv(100)) == Goodbye(1)
+            else:
+                bob.sendto(pack(Goodbye(1)), here)
+                with pytest.raises(LinkClosedError):
+                    await link.receive()
+            bob.sendto(pack(Hello(1, ALICE, BOB)), here)
+            bob.sendto(pack(Hello(2, ALICE, BOB)), here)
+            await listener.accept()
+            said = []
+            while not said or said[-1] != Welcome(2, ALICE):
+                said.append(parse(bob.recv(100)))
+            assert said.count(Goodbye(1)) == len(said) - 1 >= 1
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(listener.accept(), 0.1)
+        await alice.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_a_call_that_is_granted_and_closed_at_once_is_over_though_the_grant_got_lost(loopback_host: str) -> None:
+    async def main() -> None:
+        alice = bearer(ALICE, loopback_host)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bob:
+            bob.bind((loopback_host, PORTS[BOB]))
+            dialling = asyncio.create_task(alice.connect(BOB))
+            hello = parse(await asyncio.to_thread(bob.recv, 100))
+            assert isinstance(hello, Hello)
+            bob.sendto(pack(Goodbye(hello.link)), (loopback_host, PORTS[ALICE]))
+            assert await the_rest(await dialling) == []
+        await alice.close()
+
+    asyncio.run(asyncio.wait_for(main(), 5))
+
+
 @pytest.mark.parametrize("anyone", [False, True])
 def test_a_strangers_flood_makes_nothing_grow(loopback_host: str, anyone: bool) -> None:
     """HELLOs with ever new numbers and names, datagrams of links that there are not, and noise; nobody accepts."""

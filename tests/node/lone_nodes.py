@@ -47,6 +47,19 @@ class LoneNodes(QuickNodes):
     def names(self, name: str) -> list[str]:
         return [peer["name"] for peer in self.client(name).peers()]
 
+    def shared_string(self) -> str:
+        """Return what both ends show; on a busy computer one may still have a string of before."""
+        shown: set[str] = set()
+
+        def is_one() -> bool:
+            shown.clear()
+            keys = [peer["key"] for name in ADDRESSES for peer in self.client(name).peers()]
+            shown.update(key["sas"] if key else "" for key in keys)
+            return len(keys) == len(ADDRESSES) and len(shown) == 1 and "" not in shown
+
+        wait_until(is_one)
+        return shown.pop()
+
     def has_nothing(self, name: str) -> bool:
         """Neither in memory nor on the disk."""
         keys = self.state(name) / "paired"

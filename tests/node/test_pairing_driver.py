@@ -1,4 +1,4 @@
-"""A pairing that is given up while something else happens."""
+"""A pairing while something else happens: it is given up, or the node makes a key by itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bt_selfsecure.bearers.memory import MemoryAir
 from bt_selfsecure.node.config import Config, NodeTable, PeerTable
 from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.pairing.driver import PairingContext, PairingDriver
-from bt_selfsecure.protocols.pairing.codes import Way, decode, drawn_secret
+from bt_selfsecure.node.peer import NodePeer
+from bt_selfsecure.protocols.pairing.codes import Carried, Way, decode, drawn_secret
 from bt_selfsecure.protocols.pairing.end import PairingConfig
 from bt_selfsecure.protocols.pairing.initiator import PairingInitiator
 from bt_selfsecure.protocols.pairing.responder import PairingResponder
@@ -52,6 +53,46 @@ def test_a_pairing_that_is_given_up_in_the_moment_in_which_a_frame_comes_ends(tu
     asyncio.run(main())
 
 
+class Attempts:
+    """A peer whose first attempt at a key fails; the node makes the next by itself, when nobody asks for one."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.is_waited_for = False
+
+    async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
+        self.asked += not wait
+        if self.asked == 1 and not wait:
+            return {"established": False, "reason": "the link is closed"}
+        self.is_waited_for = wait
+        await asyncio.sleep(0.01)
+        return {"established": True, "authenticated": True, "sas": "the string"}
+
+
+def test_a_key_that_the_node_makes_after_a_failure_is_the_one_that_is_compared() -> None:
+    """Another one would be asked for, and the other end would show a string that is old."""
+
+    async def main() -> None:
+        context = EndpointContext(os.urandom, name="pairing")
+        code = Carried(Way.CALL, bytes(6), bytes(10))
+        endpoint = PairingInitiator(PairingConfig(b"\1" * 6), code, context)
+        driver = PairingDriver(
+            cast(PairingContext, Nobody()), "udp", Way.CALL, endpoint, lambda event, **fields: None, call="", name=""
+        )
+        peer = Attempts()
+        strings: list[str] = []
+
+        async def is_same(peer: Any, string: str) -> bool:
+            strings.append(string)
+            return True
+
+        driver._is_same = is_same  # type: ignore[method-assign]
+        await driver._agree(cast(NodePeer, peer))
+        assert (strings, peer.asked, peer.is_waited_for) == (["the string"], 1, True)
+
+    asyncio.run(main())
+
+
 class SlowToDrop:
     """A node that agrees on no session's key, and drops a peer when `may_drop` says so."""
 
@@ -63,7 +104,7 @@ class SlowToDrop:
         self.known.add(table)
         return self
 
-    def attach(self, bearer: str, link: Link) -> None: ...
+    def begin_with(self, bearer: str, link: Link, *, dialled: bool) -> None: ...
 
     async def establish(self, **how: Any) -> None:
         await asyncio.Event().wait()

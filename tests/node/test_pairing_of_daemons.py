@@ -39,19 +39,6 @@ def shown_words(bob: Command) -> str:
     return bob.until("    ").strip()
 
 
-def shared_string(nodes: LoneNodes) -> str:
-    """Return what both ends show; on a busy computer one may still have a string of before."""
-    shown: set[str] = set()
-
-    def is_one() -> bool:
-        shown.clear()
-        shown.update(nodes.client(name).peers()[0]["key"]["sas"] for name in ADDRESSES)
-        return len(shown) == 1
-
-    wait_until(is_one)
-    return shown.pop()
-
-
 def assert_paired(nodes: LoneNodes, by: str) -> None:
     for name, other in OTHER.items():
         (peer,) = nodes.client(name).peers()
@@ -69,6 +56,7 @@ def assert_paired(nodes: LoneNodes, by: str) -> None:
 
 
 def test_a_code_that_is_typed_pairs_both_and_they_stay_so_after_a_restart(nodes: LoneNodes) -> None:
+    logged = {name: nodes.log(name).stat().st_size for name in ADDRESSES}
     with nodes.pair("bob", "show") as bob:
         code = bob.until("BTSS1:")
         assert ADDRESSES["bob"] in bob.until("This device is")
@@ -80,6 +68,8 @@ def test_a_code_that_is_typed_pairs_both_and_they_stay_so_after_a_restart(nodes:
         assert max(map(len, bob.output)) <= 80
     assert_paired(nodes, "authentication key")
     for name in ADDRESSES:
+        log = nodes.log(name).read_text()[logged[name] :]
+        assert log.count(": linked over udp") == 1, "the pairing's link is the session's, and no other is dialled"
         assert (nodes.state(name) / PAIRED).stat().st_mode & 0o777 == 0o600
         nodes.kill(name)
     nodes.start(*ADDRESSES)
@@ -120,7 +110,7 @@ def test_a_sound_pairs_both_when_people_have_compared(nodes: LoneNodes, tmp_path
         with nodes.pair("alice", "listen", "--json", str(file), "--udp", nodes.place("bob")) as alice:
             for command in (bob, alice):
                 command.event("string")
-            shared_string(nodes)
+            nodes.shared_string()
             with pytest.raises(Exception, match="another string: compare that one"):
                 nodes.client("alice").compared(same=True, string="000 000")
             assert nodes.names("alice") == ["bob"]
@@ -194,7 +184,7 @@ def test_a_daemon_that_gets_no_time_for_seconds_holds_up_a_pairing_and_begins_no
         with nodes.pair("alice", "listen", "--json", str(file), "--udp", nodes.place("bob")) as alice:
             for command in (bob, alice):
                 command.event("string")
-            string = shared_string(nodes)
+            string = nodes.shared_string()
             nodes.processes["bob"].send_signal(signal.SIGSTOP)
             time.sleep(STALL_S)
             nodes.processes["bob"].send_signal(signal.SIGCONT)

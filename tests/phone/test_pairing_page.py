@@ -57,6 +57,16 @@ class ServedPage:
         return self.view()
 
 
+def compared(nodes: LoneNodes, *pages: ServedPage) -> str:
+    """What all of these pages show to compare."""
+    for page in pages:
+        page.wait("comparing")
+    string = nodes.shared_string()
+    for page in pages:
+        wait_until(lambda page=page: page.view()["string"] == string)
+    return string
+
+
 @pytest.fixture
 def pages(nodes: LoneNodes) -> Iterator[Callable[..., ServedPage]]:
     with contextlib.ExitStack() as stack:
@@ -95,7 +105,9 @@ def test_two_devices_without_keyboard_are_paired_by_their_pages_and_a_photo(
         screen.says(f"Does {OTHER[name]} show the same?")
         screen.picture(f"{name}-string")
         screen.assert_all_within_reach()
-    assert screens["alice"].text("string") == screens["bob"].text("string")
+    string = nodes.shared_string()
+    for screen in screens.values():
+        wait_until(lambda screen=screen: screen.text("string") == string)
     assert nodes.names("alice") == ["bob"]
     with pytest.raises(Exception, match="being paired"):
         nodes.client("alice").send("bob", b"too early")
@@ -166,8 +178,8 @@ def test_a_page_and_a_terminal_are_paired_by_a_code_as_text(nodes: LoneNodes, pa
         code = bob.event("shown")["code"]
         status, view = page.wish(wish="read", code=code.lower())
         assert (status, view["phase"]) == (200, "starting")
-        string = page.wait("comparing")["string"]
-        assert bob.event("string")["string"] == string
+        bob.event("string")
+        string = compared(nodes, page)
         status, view = page.wish(wish="same", string="000 000")
         assert status == 409
         assert "compare that one" in view["error"]
@@ -187,8 +199,7 @@ def test_strings_that_differ_pair_neither_and_the_page_shows_another_code(
     first = bob.wait("showing")["code"]
     alice.wait("showing")
     alice.wish(wish="read", code=first)
-    string = alice.wait("comparing")["string"]
-    assert bob.wait("comparing")["string"] == string
+    string = compared(nodes, alice, bob)
     assert alice.wish(wish="differs", string=string)[0] == 200
     view = alice.wait("showing")
     assert "differ" in view["trouble"]
@@ -207,9 +218,9 @@ def test_ctrl_c_at_any_point_leaves_nothing_half_paired(nodes: LoneNodes, pages:
             assert bob.command.interrupt()[0] == 130
         if phase != "showing":
             assert alice.wish(wish="read", code=code)[0] == 200
-            string = alice.wait("calling" if phase == "calling" else "comparing")["string"]
+            alice.wait("calling" if phase == "calling" else "comparing")
         if phase == "waiting":
-            alice.wish(wish="same", string=string)
+            alice.wish(wish="same", string=compared(nodes, alice))
             alice.wait("waiting")
         status, _, errors = alice.command.interrupt()
         assert status == 130
@@ -300,8 +311,7 @@ def test_two_people_who_read_at_the_same_moment_are_told_that_one_reads_and_then
     alice, bob = served["alice"], served["bob"]
     alice.wait("showing")
     alice.wish(wish="read", code=bob.wait("showing")["code"])
-    string = alice.wait("comparing")["string"]
-    assert bob.wait("comparing")["string"] == string
+    string = compared(nodes, alice, bob)
     for page in (alice, bob):
         page.wish(wish="same", string=string)
     assert [page.wait("paired")["peer"] for page in (alice, bob)] == ["bob", "alice"]

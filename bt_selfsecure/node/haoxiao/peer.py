@@ -64,6 +64,8 @@ class HaoXiaoPeer:
         self._tasks = asyncio.TaskGroup()
         self._begun = asyncio.Event()
         self._running = False
+        self._first: Callable[[], None] | None = None
+        """Uses the link with which it begins."""
         self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._acting = self._asked = False
@@ -128,6 +130,9 @@ class HaoXiaoPeer:
             generations = self._machine.session.generations
         return agreed.id, agreed.key(label, length)
 
+    def begin_with(self, bearer: str, link: Link, *, dialled: bool) -> None:
+        self._first = partial(self._lines.use, bearer, link, dialled=dialled)
+
     def attach(self, bearer: str, link: Link) -> bool:
         if self._running:
             self._lines.use(bearer, link, dialled=False)
@@ -138,7 +143,10 @@ class HaoXiaoPeer:
         if self._running and own is not None and self._machine.links.own is None:
             establish = self._node.settings.establish(own, self.address)
             establish = replace(establish, admit=lambda identity: self._node.may_agree(self.address))
-            self._machine.adapter_up(own, establish, self.look())
+            first, self._first = self._first, None
+            self._machine.adapter_up(own, establish, self.look(), link_follows=first is not None)
+            if first:
+                first()
             self.act()
 
     async def adapter_gone(self) -> None:

@@ -199,7 +199,7 @@ class PeerLinks:
         ends close the same one. `dialler_wins` says whether that is this end.
         """
         bearer, now, of_session = line.bearer, line.since, line.bearer == self._config.session_bearer
-        if of_session and line.dialled:
+        if of_session and line.dialled and self._machine.can(I.DIAL_OVER):  # else it was there before all else
             self._machine.on(I.DIAL_OVER, now)
         if self.own is None:
             self._out.put(HangUp(line.number))

@@ -197,12 +197,14 @@ class PeerMachine:
 
     # --- the adapter and the links
 
-    def adapter_up(self, own: str, establish: EstablishConfig, now: float) -> None:
-        """Take note that the adapter works, under this device address."""
+    def adapter_up(self, own: str, establish: EstablishConfig, now: float, *, link_follows: bool = False) -> None:
+        """Take note that the adapter works, under this device address. `link_follows`: `link_up` is the next input, and
+        nothing is dialled before it."""
         self.links.adapter_up(own, now)
         self.agreement.adapter_up(establish)
         self.links.redial.reset()
-        self._look_soon(now)
+        if not link_follows:
+            self._look_soon(now)
 
     def adapter_gone(self, now: float) -> None:
         """Hang up all links: there is no adapter."""

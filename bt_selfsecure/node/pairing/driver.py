@@ -101,9 +101,9 @@ class PairingDriver:
         """Return the address of the device that has proved itself, or that is called; empty before that."""
         return self._keyed.peer.hex(":").upper() if self._keyed else self._call
 
-    def take(self, bearer: str, link: Link) -> PairingLink:
-        """Listen on a link for frames of this pairing."""
-        taken = PairingLink(bearer, link, self._receive, self._ended)
+    def take(self, bearer: str, link: Link, *, dialled: bool = False) -> PairingLink:
+        """Listen on a link, which this end may have dialled, for frames of this pairing."""
+        taken = PairingLink(bearer, link, self._receive, self._ended, dialled=dialled)
         self._links.append(taken)
         mine = [one for one in self._links if not one.is_handed_over]
         if len(mine) > MOST_LINKS:
@@ -202,7 +202,7 @@ class PairingDriver:
         while endpoint.state in (PairingState.NEW, PairingState.ASKING, PairingState.PROVING):
             if not self._links:
                 try:
-                    self.take(self._bearer, await self._node.dial(self._bearer, self._call))
+                    self.take(self._bearer, await self._node.dial(self._bearer, self._call), dialled=True)
                 except BtSelfSecureError as error:
                     if str(error) != said:
                         said = str(error)
@@ -269,18 +269,15 @@ class PairingDriver:
             return
         if link:
             link.is_handed_over = True
-            asyncio.get_running_loop().call_soon(peer.attach, link.bearer, link)
+            peer.begin_with(link.bearer, link, dialled=link.dialled)
         self._agreeing = self._start(self._agree(peer))
 
     async def _agree(self, peer: NodePeer) -> None:
         """A session's key, under the pairing's; then people compare, where they must."""
-        waits = isinstance(self._endpoint, PairingResponder)
-        while True:
-            outcome = await peer.establish(wait=waits)
-            if outcome["established"] and outcome["authenticated"]:
-                break
+        outcome = await peer.establish(wait=isinstance(self._endpoint, PairingResponder))
+        while not (outcome["established"] and outcome["authenticated"]):
             self._told("trouble", text=outcome.get("reason") or "the key is not made with that of the pairing")
-            await asyncio.sleep(AGAIN_S)
+            outcome = await self._another(peer)
         if self._way.is_overheard and not await self._is_same(peer, str(outcome["sas"])):
             self._fail("the strings differ: somebody stands between the two, or another device is meant")
             return
@@ -288,6 +285,18 @@ class PairingDriver:
             self._endpoint.confirm(self._clock())
             self._act()
             self._wake.set()
+
+    async def _another(self, peer: NodePeer) -> dict[str, Any]:
+        """The outcome of the next attempt at a session's key. The node may make it by itself: it is waited for all the
+        time, and only asked for after some."""
+        again = self._clock() + AGAIN_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(again):
+                outcome = await peer.establish(wait=True)
+                if outcome["established"]:
+                    return outcome
+                await asyncio.sleep(AGAIN_S)
+        return await peer.establish(wait=isinstance(self._endpoint, PairingResponder))
 
     async def _is_same(self, peer: NodePeer, string: str) -> bool:
         """What people have found. The other end may have given up the key and begun another one: then there is another

@@ -20,9 +20,13 @@ class PairingLink(QueuedLink):
         link: Link,
         take: Callable[[PairingLink, bytes], None],
         ended: Callable[[PairingLink], None],
+        *,
+        dialled: bool,
     ) -> None:
         super().__init__()
         self.bearer: Final = bearer
+        self.dialled: Final = dialled
+        """By this end."""
         self.peer, self.mtu, self.traits, self.whereabouts = link.peer, link.mtu, link.traits, link.whereabouts
         self.since: Final = asyncio.get_running_loop().time()
         self.is_handed_over = False
