@@ -289,9 +289,8 @@ class PairingDriver:
     async def _another(self, peer: NodePeer) -> dict[str, Any]:
         """The outcome of the next attempt at a session's key. The node may make it by itself: it is waited for all the
         time, and only asked for after some."""
-        again = self._clock() + AGAIN_S
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(again):
+            async with asyncio.timeout(AGAIN_S):
                 outcome = await peer.establish(wait=True)
                 if outcome["established"]:
                     return outcome
