@@ -66,7 +66,9 @@ class PeerWorld:
         seed: int = 1,
         establish_bearer: str = "rfcomm",
         tracer: Tracer | None = None,
+        dialled_by: int | None = None,
     ) -> None:
+        """With `dialled_by` both begin with a link, which that end has dialled."""
         self.now = 0.0
         self.tracer = tracer
         self.durability = durability
@@ -80,7 +82,9 @@ class PeerWorld:
         """All frames that ever left, or many of them."""
         self.ends = [End(self._machine(i, Stored())) for i in (0, 1)]
         for i in (0, 1):
-            self.adapter_up(i)
+            self.adapter_up(i, link_follows=dialled_by is not None)
+        if dialled_by is not None:
+            self._link(dialled_by, "rfcomm")
 
     @staticmethod
     def source(seed: str) -> Any:
@@ -107,7 +111,7 @@ class PeerWorld:
 
     # --- what may happen ----------------------------------------------------------------------------------------------
 
-    def adapter_up(self, i: int) -> None:
+    def adapter_up(self, i: int, *, link_follows: bool = False) -> None:
         end = self.ends[i]
         if not end.adapter:
             end.adapter = True
@@ -123,7 +127,7 @@ class PeerWorld:
                 max_requests=3,
                 compact=self.establish_bearer == "le_advert",
             )
-            end.machine.adapter_up(f"00:00:00:00:00:0{i + 1}", establish, self.now)
+            end.machine.adapter_up(f"00:00:00:00:00:0{i + 1}", establish, self.now, link_follows=link_follows)
             self.act(i)
 
     def adapter_gone(self, i: int) -> None:
@@ -182,6 +186,9 @@ class PeerWorld:
             end.machine.dial_failed(bearer, "out of reach", self.now)
             self.act(i)
             return
+        self._link(i, bearer)
+
+    def _link(self, i: int, bearer: str) -> None:
         wire = Wire(bearer, {i: next(self.link_numbers), 1 - i: next(self.link_numbers)})
         self.wires.append(wire)
         for which in (i, 1 - i):

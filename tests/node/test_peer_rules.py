@@ -21,6 +21,16 @@ def connected(durability: Durability, seed: int) -> PeerWorld:
     return world
 
 
+@pytest.mark.parametrize("dialled_by", [0, 1])
+def test_two_ends_that_begin_with_a_link_dial_no_other_and_the_one_that_dialled_it_leads(dialled_by: int) -> None:
+    world = PeerWorld(Durability.EVERY_MESSAGE, dialled_by=dialled_by)
+    world.pass_time(PATIENCE_S, until=world.is_connected)
+    assert world.is_connected()
+    assert [(len(world.wires), end.dials, end.machine.counts.links) for end in world.ends] == [(1, [], 1)] * 2
+    lines = [end.machine.links.session_line for end in world.ends]
+    assert [line is not None and line.dialled for line in lines] == [dialled_by == 0, dialled_by == 1]
+
+
 def asunder(durability: Durability, seconds: float) -> PeerWorld:
     """One has started anew, and they are linked for so long and hear noise, but nothing that the other says: each may
     have another key for all that they know."""
