@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from bt_selfsecure.addresses import spelled
+from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.bearers.base import BearerError, Link
 from bt_selfsecure.bearers.memory import MemoryAir
 from bt_selfsecure.node.config import Config, NodeTable, PeerTable
@@ -91,6 +92,66 @@ def test_a_key_that_the_node_makes_after_a_failure_is_the_one_that_is_compared()
         assert (strings, peer.asked, peer.is_waited_for) == (["the string"], 1, True)
 
     asyncio.run(main())
+
+
+class Unplugged:
+    """A peer of a node without an adapter: whoever waits for a key is told at once that there is none. It is plugged in
+    again after `away` seconds, and `later` the other end has made a key, the last."""
+
+    def __init__(self, away: float, later: float) -> None:
+        self.name = "bob"
+        self.asked = 0
+        now = asyncio.get_running_loop().time()
+        self._back, self._made = now + away, now + away + later
+
+    async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
+        self.asked += 1
+        assert self.asked < 100, "the computer would do nothing else"
+        now = asyncio.get_running_loop().time()
+        if now < self._back:
+            return {"established": False, "reason": "it is not connected, and not to be dialled"}
+        if now > self._made:
+            await asyncio.Event().wait()
+        await asyncio.sleep(self._made - now)
+        return {"established": True, "authenticated": True, "sas": "the new string"}
+
+
+def showing(told: Any = lambda event, **fields: None) -> PairingDriver:
+    """A driver of the end that waits, and whose secret others may have heard."""
+    context = EndpointContext(os.urandom, name="pairing")
+    endpoint = PairingResponder(PairingConfig(b"\2" * 6), Way.CALL, drawn_secret(Way.CALL, os.urandom), context)
+    return PairingDriver(cast(PairingContext, Nobody()), "udp", Way.CALL, endpoint, told, call="", name="")
+
+
+def test_a_key_that_the_other_end_makes_as_soon_as_the_adapter_is_back_is_missed_by_no_end_that_waits() -> None:
+    """It makes no second one, and compares the string of this."""
+
+    async def main() -> None:
+        driver, strings = showing(), list[str]()
+
+        async def is_same(peer: Any, string: str) -> bool:
+            strings.append(string)
+            return True
+
+        driver._is_same = is_same  # type: ignore[method-assign]
+        await asyncio.wait_for(driver._agree(cast(NodePeer, Unplugged(0.3, 1.0))), 20.0)
+        assert strings == ["the new string"]
+
+    run_virtual(main())
+
+
+def test_an_adapter_that_goes_while_people_compare_keeps_no_computer_busy() -> None:
+    async def main() -> None:
+        shown: asyncio.Queue[str] = asyncio.Queue()
+        driver = showing(lambda event, **fields: shown.put_nowait(fields["string"]))
+        peer = cast(NodePeer, Unplugged(2.0, 1.0))
+        comparing = asyncio.create_task(driver._is_same(peer, "the string"))
+        assert await shown.get() == "the string"
+        assert await asyncio.wait_for(shown.get(), 20.0) == "the new string"
+        driver.compared(same=False, string="the new string", by="alice")
+        assert not await comparing
+
+    run_virtual(main())
 
 
 class SlowToDrop:

@@ -35,6 +35,8 @@ DIAL_S: Final = 60.0
 REDIAL_S: Final = 1.0
 AGAIN_S: Final = 2.0
 """From one attempt at a session's key to the next."""
+PAUSE_S: Final = 0.1
+"""Before a key is waited for again, where waiting was over at once, as without an adapter. No key is made in less."""
 END_S: Final = 1.0
 """For so long what is still to be said may take."""
 MOST_LINKS: Final = 8
@@ -289,13 +291,9 @@ class PairingDriver:
     async def _another(self, peer: NodePeer) -> dict[str, Any]:
         """The outcome of the next attempt at a session's key. The node may make it by itself: it is waited for all the
         time, and only asked for after some."""
-        again = self._clock() + AGAIN_S
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(again):
-                outcome = await peer.establish(wait=True)
-                if outcome["established"]:
-                    return outcome
-                await asyncio.sleep(AGAIN_S)
+            async with asyncio.timeout(AGAIN_S):
+                return await _made(peer)
         return await peer.establish(wait=isinstance(self._endpoint, PairingResponder))
 
     async def _is_same(self, peer: NodePeer, string: str) -> bool:
@@ -306,10 +304,10 @@ class PairingDriver:
             if string != self._string:
                 self._string = string
                 self._told("string", peer=peer.name, string=string)
-            another = asyncio.ensure_future(peer.establish(wait=True))
+            another = asyncio.ensure_future(_made(peer))
             try:
                 await asyncio.wait((verdict, another), return_when=asyncio.FIRST_COMPLETED)
-                if another.done() and another.result()["established"]:
+                if another.done():
                     string = str(another.result()["sas"])
             finally:
                 another.cancel()
@@ -353,6 +351,13 @@ class PairingDriver:
             address, self._table, self._keyed = self._table.address, None, None
             self._dropping = asyncio.create_task(self._node.drop(address), name="pairing")
             self._dropping.add_done_callback(self._done)
+
+
+async def _made(peer: NodePeer) -> dict[str, Any]:
+    """The next session's key, whichever end begins."""
+    while not (outcome := await peer.establish(wait=True))["established"]:
+        await asyncio.sleep(PAUSE_S)
+    return outcome
 
 
 async def _sent(link: PairingLink, data: bytes) -> None:
