@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import is_there, whole
 from bt_selfsecure.node import set_aside
 from bt_selfsecure.node.config import PeerTable
+from bt_selfsecure.node.disk import directory_refusal
 from bt_selfsecure.node.tables import TableReader, key_of, load_toml, toml
 
 FILE: Final = set_aside.PAIRED
@@ -81,13 +83,8 @@ def keep(directory: Path, peer: PeerTable, key: bytes) -> PeerTable:
     next start. Raises `UsageError` where the disk does not take it; then nothing is changed."""
     file = key_file(directory, peer.address)
     table = dataclasses.replace(peer, authentication_key_file=str(file))
-    try:
-        file.parent.mkdir(mode=0o700, exist_ok=True)
-        with whole(file, 0o600) as part:
-            part.write_bytes(key)
-            _sync(part)
-    except OSError as error:
-        raise UsageError(f"can't keep the key of {peer.name} in {file} ({error.strerror}): make room there") from None
+    with _written(file, f"can't keep the key of {peer.name} in {file}") as part:
+        part.write_bytes(key)
     try:
         _write(directory, [one for one in paired_peers(directory) if one.address != peer.address] + [table])
     except BaseException:
@@ -112,12 +109,8 @@ def _write(directory: Path, peers: list[PeerTable]) -> None:
     for peer in peers:
         fields = [field for field in dataclasses.fields(peer) if getattr(peer, field.name) != field.default]
         lines += ["[[peer]]", *(f"{key_of(field)} = {toml(getattr(peer, field.name))}" for field in fields), ""]
-    try:
-        with whole(directory / FILE, 0o600) as part:
-            part.write_text("\n".join(lines), encoding="utf-8")
-            _sync(part)
-    except OSError as error:
-        raise UsageError(f"can't write {directory / FILE} ({error.strerror}): make room there") from None
+    with _written(directory / FILE, f"can't write {directory / FILE}") as part:
+        part.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _erase(file: Path) -> None:
@@ -128,6 +121,21 @@ def _erase(file: Path) -> None:
             key.flush()
             os.fsync(key.fileno())
         file.unlink()
+
+
+@contextmanager
+def _written(file: Path, doing: str) -> Iterator[Path]:
+    """Yield what takes the place of the file once it is on the disk. Raises `UsageError`, which begins with `doing`,
+    where the disk does not take it."""
+    try:
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        with whole(file, 0o600) as part:
+            yield part
+            _sync(part)
+    except (OSError, UsageError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        why = directory_refusal(cause, file.parent) if isinstance(cause, OSError) else error
+        raise UsageError(f"{doing}: {why}") from None
 
 
 def _sync(file: Path) -> None:

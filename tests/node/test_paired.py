@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -120,6 +122,27 @@ def test_a_paired_peer_whose_key_is_lost_is_named_with_its_remedy(key: bytes | N
 def test_a_disk_that_takes_no_list_keeps_no_key_either(tmp_path: Path) -> None:
     (tmp_path / f"{paired.FILE}.part").mkdir()
     with pytest.raises(UsageError, match="can't write"):
+        paired.keep(tmp_path, BOB, KEY)
+    assert not paired.key_file(tmp_path, BOB.address).exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full: make room on it"),
+        (errno.EROFS, "its disk is mounted read-only: see dmesg"),
+        (errno.EIO, "the disk does not work .*: see dmesg"),
+    ],
+)
+@pytest.mark.parametrize("begins", [False, True])
+def test_why_a_disk_takes_no_peer_is_told_with_what_helps(
+    number: int, words: str, begins: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *args: Any) -> NoReturn:
+        raise OSError(number, os.strerror(number), *[str(path)] * begins)
+
+    monkeypatch.setattr(Path, "touch" if begins else "write_bytes", refuse)
+    with pytest.raises(UsageError, match=rf"can't keep the key of bob in .*\.key: {words}"):
         paired.keep(tmp_path, BOB, KEY)
     assert not paired.key_file(tmp_path, BOB.address).exists()
 

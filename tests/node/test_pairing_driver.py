@@ -13,6 +13,7 @@ from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.bearers.base import BearerError, Link
 from bt_selfsecure.bearers.memory import MemoryAir
 from bt_selfsecure.node.config import Config, NodeTable, PeerTable
+from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.pairing.driver import PairingContext, PairingDriver
 from bt_selfsecure.node.peer import NodePeer
@@ -152,6 +153,50 @@ def test_an_adapter_that_goes_while_people_compare_keeps_no_computer_busy() -> N
         assert not await comparing
 
     run_virtual(main())
+
+
+class FullDisk:
+    """Takes nothing: neither that a peer is dropped, nor what people have found."""
+
+    name = "bob"
+
+    def __init__(self) -> None:
+        self.known = KnownPeers(Config(node=NodeTable(), peer=()))
+
+    async def drop(self, address: str) -> None:
+        raise JournalError("the disk is full")
+
+    async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
+        if self._verdict_due:
+            await asyncio.Event().wait()
+        self._verdict_due = True
+        return {"established": True, "authenticated": True, "sas": "the string"}
+
+    _verdict_due = False
+
+    def confirm(self, string: str, by: str) -> str:
+        raise JournalError("the disk is full")
+
+
+def test_a_full_disk_is_told_to_those_who_pair_and_is_no_fault_of_the_program(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When people have compared, and when nothing is to stay."""
+
+    async def main() -> None:
+        told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        driver = showing(lambda event, **fields: told.put_nowait({"event": event, **fields}))
+        disk = FullDisk()
+        driver._node, driver._table = cast(PairingContext, disk), PeerTable("bob", "B8:27:EB:00:00:02")
+        agreeing = driver._start(driver._agree(cast(NodePeer, disk)))
+        assert (await told.get())["event"] == "string"
+        driver.compared(same=True, string="the string", by="alice")
+        assert await told.get() == {"event": "failed", "peer": "bob", "text": "the disk is full"}
+        assert agreeing.done()
+        await driver._end()
+
+    run_virtual(main())
+    assert caplog.text == ""
 
 
 class SlowToDrop:

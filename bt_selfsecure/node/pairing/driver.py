@@ -167,7 +167,10 @@ class PairingDriver:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (fault := task.exception()):
+        fault = None if task.cancelled() else task.exception()
+        if isinstance(fault, BtSelfSecureError):  # as of a full disk, which the node tells by itself
+            self._fail(str(fault))
+        elif fault:
             log.error("a fault of this program in pairing, please report it", exc_info=fault)
             self._fail("the node failed at this; its log says why (journalctl -u bt-selfsecure)")
 
@@ -196,7 +199,7 @@ class PairingDriver:
                 await link.close()
         self._drop()
         if self._dropping:
-            await self._dropping
+            await asyncio.wait((self._dropping,))
 
     async def _dial(self, endpoint: PairingInitiator) -> None:
         """Until there is a link; again, when it ends before there is a key."""
