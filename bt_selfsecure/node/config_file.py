@@ -18,7 +18,7 @@ from bt_selfsecure.node.config import (
     Rule,
     bearer_spec,
 )
-from bt_selfsecure.node.paired import paired_peers
+from bt_selfsecure.node.paired import paired_peers, require_keys
 from bt_selfsecure.node.tables import Origin, TableReader, load_toml, parse_toml, shown, table_lines, wrapped
 from bt_selfsecure.node.via import check_relay
 
@@ -45,6 +45,7 @@ def with_paired(file: ConfigFile) -> ConfigFile:
     """Return it with the peers that were paired, where they may be read. Raises `UsageError`."""
     config = file.config
     paired = paired_peers(config.node.state_directory)
+    require_keys(paired)
     for number, peer in enumerate(config.peer):
         for other in paired:
             for name in ("name", "address"):

@@ -25,7 +25,17 @@ from bt_selfsecure.node.disk import SET_ASIDE, SQLITE_ERRORS, directory_refusal,
 from bt_selfsecure.node.journal_log import Known, logged
 from bt_selfsecure.node.journal_mark import LOCK, LOST, is_marked, mark, marked
 from bt_selfsecure.node.journal_schema import MIGRATIONS
-from bt_selfsecure.node.set_aside import FILE, FILES, give_to_owner, new_file, only_files, put_in_place
+from bt_selfsecure.node.set_aside import (
+    FILE,
+    FILES,
+    NEW,
+    NEW_PAIRED,
+    give_to_owner,
+    move_aside,
+    new_file,
+    only_files,
+    put_in_place,
+)
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +162,11 @@ def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opene
     """
     path = directory / FILE
     try:
-        put_in_place(directory)
+        if folder := finish_replacing(directory):
+            raise JournalError(
+                f"{directory / NEW}, which was to take the place of {FILE}, is damaged and lies in {folder} now: start "
+                f"the node again as it was before, or bt-selfsecure restore once more"
+            )
         only_files(directory)
         if not path.exists():
             if left := next((name for name in FILES if (directory / name).exists()), ""):
@@ -179,6 +193,21 @@ def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opene
         database.close()
         raise
     return Opened(database, has_lost)
+
+
+def finish_replacing(directory: Path) -> Path | None:
+    """Let `journal.db.new` be the journal, where that was cut short. Where the card has made no whole journal of it,
+    all stays as it was, and the folder is returned where it lies now, with its paired peers. The directory is locked.
+    Raises `OSError` and `JournalError`."""
+    try:
+        only_files(directory, (NEW,))
+        if not (directory / NEW).exists():
+            return None
+        inspect(directory / NEW, alone=True)
+    except (UsageError, IsADirectoryError, FileNotFoundError):
+        return move_aside(directory, (NEW, NEW_PAIRED))
+    put_in_place(directory)
+    return None
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -89,10 +89,14 @@ class Noted:
         """Forget what is noted of this peer: its state in memory is thrown away, as in a crash."""
         self._noted.pop(address, None)
 
+    def forget_keys(self, address: str) -> None:
+        """Note that no key of this peer is to be kept; messages are."""
+        self.write(address, "DELETE FROM peer WHERE id = ?", address_number(address))
+
     def forget_peer(self, address: str) -> None:
         """Note that nothing of this peer is to be kept."""
         self.discard(address)
-        self.write(address, "DELETE FROM peer WHERE id = ?", address_number(address))
+        self.forget_keys(address)
         for table in ("outbox", "partial", "inbox"):
             self.write(address, f"DELETE FROM {table} WHERE peer = ?", address)
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.files import whole
+from bt_selfsecure.files import is_there, whole
 from bt_selfsecure.node import set_aside
 from bt_selfsecure.node.config import PeerTable
+from bt_selfsecure.node.disk import directory_refusal
 from bt_selfsecure.node.tables import TableReader, key_of, load_toml, toml
 
 FILE: Final = set_aside.PAIRED
 FOLDER: Final = set_aside.PAIRED_KEYS
+REMEDY: Final = "put a backup in its place (bt-selfsecure restore FILE), or move it away and pair again"
 HEAD: Final = "# Peers that were paired. The node writes this file; bt-selfsecure pair forget NAME takes one out.\n"
 
 
@@ -35,21 +38,39 @@ def paired_peers(directory: Path) -> tuple[PeerTable, ...]:
         if (directory / set_aside.NEW).exists() and (new / FILE).exists():
             place = new
         path = place / FILE
-        if not path.exists():
+        if not is_there(path):
             return ()
-        path.open("rb").close()
+        if path.is_file():
+            path.open("rb").close()
     except PermissionError:
         return ()
-    values, origin = load_toml(path, missing="pair again", kind="list of paired peers")
-    reader = TableReader(origin)
-    peers = values.get("peer", [])
-    if set(values) - {"peer"} or not isinstance(peers, list) or not all(isinstance(peer, dict) for peer in peers):
-        raise UsageError(f"{path} is damaged: remove it, and pair again")
-    tables = [reader.table(PeerTable, ("peer", number), peer) for number, peer in enumerate(peers)]
+    if not path.is_file() or not path.stat().st_size:  # a pipe would be waited for; the node leaves no empty list
+        raise UsageError(f"{path} is damaged: {REMEDY}")
+    try:
+        values, origin = load_toml(path, missing="pair again", kind="list of paired peers")
+        reader = TableReader(origin)
+        peers = values.get("peer", [])
+        if set(values) - {"peer"} or not isinstance(peers, list) or not all(isinstance(peer, dict) for peer in peers):
+            origin.fail((), "has something else")
+        tables = [reader.table(PeerTable, ("peer", number), peer) for number, peer in enumerate(peers)]
+    except UsageError as error:
+        raise UsageError(f"{path} is damaged: {REMEDY}") from error
     keys = place if (place / FOLDER).exists() else directory
     return tuple(
         dataclasses.replace(table, authentication_key_file=str(key_file(keys, table.address))) for table in tables
     )
+
+
+def require_keys(peers: tuple[PeerTable, ...]) -> None:
+    """Raises `UsageError` where the key of one of these is lost or damaged."""
+    for peer in peers:
+        file = Path(peer.authentication_key_file)
+        with suppress(PermissionError):
+            if not file.is_file() or not any(file.read_bytes()):  # a pipe would be waited for
+                raise UsageError(
+                    f"the key of {peer.name}, {file}, is lost or damaged: put a backup in its place (bt-selfsecure "
+                    f"restore FILE), or take {peer.name} out of {file.parent.parent / FILE} and pair again"
+                )
 
 
 def key_file(directory: Path, address: str) -> Path:
@@ -62,13 +83,8 @@ def keep(directory: Path, peer: PeerTable, key: bytes) -> PeerTable:
     next start. Raises `UsageError` where the disk does not take it; then nothing is changed."""
     file = key_file(directory, peer.address)
     table = dataclasses.replace(peer, authentication_key_file=str(file))
-    try:
-        file.parent.mkdir(mode=0o700, exist_ok=True)
-        with whole(file, 0o600) as part:
-            part.write_bytes(key)
-            _sync(part)
-    except OSError as error:
-        raise UsageError(f"can't keep the key of {peer.name} in {file} ({error.strerror}): make room there") from None
+    with _written(file, f"can't keep the key of {peer.name} in {file}") as part:
+        part.write_bytes(key)
     try:
         _write(directory, [one for one in paired_peers(directory) if one.address != peer.address] + [table])
     except BaseException:
@@ -93,12 +109,8 @@ def _write(directory: Path, peers: list[PeerTable]) -> None:
     for peer in peers:
         fields = [field for field in dataclasses.fields(peer) if getattr(peer, field.name) != field.default]
         lines += ["[[peer]]", *(f"{key_of(field)} = {toml(getattr(peer, field.name))}" for field in fields), ""]
-    try:
-        with whole(directory / FILE, 0o600) as part:
-            part.write_text("\n".join(lines), encoding="utf-8")
-            _sync(part)
-    except OSError as error:
-        raise UsageError(f"can't write {directory / FILE} ({error.strerror}): make room there") from None
+    with _written(directory / FILE, f"can't write {directory / FILE}") as part:
+        part.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _erase(file: Path) -> None:
@@ -109,6 +121,21 @@ def _erase(file: Path) -> None:
             key.flush()
             os.fsync(key.fileno())
         file.unlink()
+
+
+@contextmanager
+def _written(file: Path, doing: str) -> Iterator[Path]:
+    """Yield what takes the place of the file once it is on the disk. Raises `UsageError`, which begins with `doing`,
+    where the disk does not take it."""
+    try:
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        with whole(file, 0o600) as part:
+            yield part
+            _sync(part)
+    except (OSError, UsageError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        why = directory_refusal(cause, file.parent) if isinstance(cause, OSError) else error
+        raise UsageError(f"{doing}: {why}") from None
 
 
 def _sync(file: Path) -> None:

@@ -97,6 +97,8 @@ def _paired(config: Path) -> str:
     """The list of peers that were paired, whether it is right or not; empty where there is none to be seen."""
     try:
         listed = read(config).config.node.state_directory / PAIRED if config.exists() else STATE_DIRECTORY / PAIRED
+        if not listed.is_file():  # a pipe would be waited for
+            return ""
         return "\n" + listed.read_text(encoding="utf-8", errors="replace")
     except (OSError, UsageError):
         return ""

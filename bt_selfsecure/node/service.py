@@ -28,6 +28,7 @@ from bt_selfsecure.node.haoxiao.relay import MediaWithRelay, NodeRelay
 from bt_selfsecure.node.haoxiao.settings import PROFILES, RELAY, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.lazy_commits import LazyCommits
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
@@ -204,7 +205,10 @@ class Node:
                 return True
             if self._config.node.accept != "anyone" or not self._peers.make_room():
                 return False
-            peer = self._peers.begin(link.peer, link.peer, "never")
+            try:
+                peer = self._peers.begin(link.peer, link.peer, "never")
+            except JournalError:  # the disk gives nothing: he may call again
+                return False
             peer.begin_with(bearer, link, dialled=False)
             return True
         may = self._peers.may_link(link.peer)

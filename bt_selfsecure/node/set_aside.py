@@ -48,7 +48,12 @@ def set_aside(directory: Path, others: Collection[str] = ()) -> Path | None:
 
     The directory is locked by the caller. Raises `OSError`.
     """
-    files = [directory / name for name in (*FILES, *others) if os.path.lexists(directory / name)]
+    return move_aside(directory, (*FILES, *others))
+
+
+def move_aside(directory: Path, names: Collection[str]) -> Path | None:
+    """Move what has one of these names, as `set_aside` does the journal."""
+    files = [directory / name for name in names if os.path.lexists(directory / name)]
     if not files:
         return None
     name, number = f"set-aside-{time.strftime('%Y%m%d-%H%M%S')}", 1

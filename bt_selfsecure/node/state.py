@@ -133,7 +133,7 @@ def restore(source: Path, directory: Path, *, drop_messages: bool = False) -> Re
             with _folder(directory) as folder:
                 waiting, has_lost_log = _take(source, folder, drop_messages)
                 paired = paired_copy.take(folder / FILE, source, folder / NEW_PAIRED, ANOTHER_BACKUP)
-                aside.put_in_place(directory)  # what a restore that was cut short has left, if it was that far
+                journal.finish_replacing(directory)  # what a restore that was cut short has left, if it was that far
                 aside.no_new_paired(directory)
                 if paired:
                     (folder / NEW_PAIRED).replace(directory / NEW_PAIRED)
@@ -202,7 +202,7 @@ def set_aside(directory: Path) -> Path | None:
         had_state = is_there(directory)
         if had_state:
             with journal.locked(directory) as lock:
-                aside.put_in_place(directory)  # of a restore that was cut short: else the next start would
+                journal.finish_replacing(directory)  # of a restore that was cut short: else the next start would
                 folder = aside.set_aside(directory, aside.OF_PAIRED)
                 had_state = bool(folder or is_marked(lock))
                 if folder:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -10,6 +17,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import paired
 from bt_selfsecure.node.config import Config, NodeTable, PeerTable, authentication_key
 from bt_selfsecure.node.config_file import load, render
+from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.known import KnownPeers
 
 BOB = PeerTable("bob", "B8:27:EB:12:34:56", udp="127.0.0.1:5701")
@@ -42,19 +50,99 @@ def test_where_nothing_was_paired_or_may_be_read_there_is_nobody(tmp_path: Path)
     assert paired.paired_peers(tmp_path / "nowhere") == ()
 
 
-@pytest.mark.parametrize("text", ["[[peer]]", "[node]", "peer = 1", "not toml", '[[peer]]\nname = "x"\naddress = "y"'])
-def test_a_damaged_list_is_named_and_stays_as_it_is(text: str, tmp_path: Path) -> None:
-    (tmp_path / paired.FILE).write_text(text)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[[peer]]",
+        b"[node]",
+        b"peer = 1",
+        b"not toml",
+        b'[[peer]]\nname = "x"\naddress = "y"',
+        b"",
+        bytes(300),
+        b"\xff" * 300,
+    ],
+    ids=lambda data: repr(data[:8]),
+)
+def test_a_damaged_list_is_named_with_its_remedy_and_stays_as_it_is(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / paired.FILE).write_bytes(data)
     for use in (lambda: paired.paired_peers(tmp_path), lambda: paired.keep(tmp_path, BOB, KEY)):
-        with pytest.raises(UsageError, match=r"paired\.toml"):
+        with pytest.raises(UsageError, match=r"/paired\.toml is damaged: put a backup .*, or move it away"):
             use()
-    assert (tmp_path / paired.FILE).read_text() == text
+    assert (tmp_path / paired.FILE).read_bytes() == data
     assert not paired.key_file(tmp_path, BOB.address).exists()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
+@pytest.mark.parametrize("what", [paired.FILE, paired.FOLDER], ids=["list", "key"])
+def test_nothing_waits_for_what_has_the_name_of_the_list_or_of_a_key(
+    what: str, make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(f'[node]\nstate_directory = "{tmp_path}"\n')
+    Journal(tmp_path, sync_each=False).close()
+    paired.keep(tmp_path, BOB, KEY)
+    place = tmp_path / what if what == paired.FILE else paired.key_file(tmp_path, BOB.address)
+    place.unlink()
+    make(place)
+    program = f"""if True:
+        from pathlib import Path
+        from bt_selfsecure.errors import UsageError
+        from bt_selfsecure.node.config_file import load
+        from bt_selfsecure.node.report import _paired
+        from bt_selfsecure.node.state import backup
+        file = Path({str(file)!r})
+        _paired(file)
+        for todo in (lambda: load(file), lambda: backup(file.parent, file.parent / "copy")):
+            try:
+                todo()
+            except UsageError as error:
+                print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"(?m)damaged: put a backup in its place .* pair again$", done.stdout)) == 2
+
+
+@pytest.mark.parametrize("key", [b"", bytes(32), None])
+def test_a_paired_peer_whose_key_is_lost_is_named_with_its_remedy(key: bytes | None, tmp_path: Path) -> None:
+    """A key drawn anew at one end, as for a configured peer, is of no use."""
+    file = tmp_path / "node.toml"
+    file.write_text(f'[node]\nstate_directory = "{tmp_path}"\n')
+    for peer in (BOB, CAROL):
+        paired.keep(tmp_path, peer, KEY)
+    place = paired.key_file(tmp_path, BOB.address)
+    place.unlink() if key is None else place.write_bytes(key)
+    with pytest.raises(UsageError, match=r"of bob, .*\.key, is lost or damaged: .*, or take bob out of .*paired\.toml"):
+        load(file)
+    place.write_bytes(KEY)
+    assert [peer.name for peer in load(file).config.peer] == ["bob", "carol"]
 
 
 def test_a_disk_that_takes_no_list_keeps_no_key_either(tmp_path: Path) -> None:
     (tmp_path / f"{paired.FILE}.part").mkdir()
     with pytest.raises(UsageError, match="can't write"):
+        paired.keep(tmp_path, BOB, KEY)
+    assert not paired.key_file(tmp_path, BOB.address).exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full: make room on it"),
+        (errno.EROFS, "its disk is mounted read-only: see dmesg"),
+        (errno.EIO, "the disk does not work .*: see dmesg"),
+    ],
+)
+@pytest.mark.parametrize("begins", [False, True])
+def test_why_a_disk_takes_no_peer_is_told_with_what_helps(
+    number: int, words: str, begins: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *args: Any) -> NoReturn:
+        raise OSError(number, os.strerror(number), *[str(path)] * begins)
+
+    monkeypatch.setattr(Path, "touch" if begins else "write_bytes", refuse)
+    with pytest.raises(UsageError, match=rf"can't keep the key of bob in .*\.key: {words}"):
         paired.keep(tmp_path, BOB, KEY)
     assert not paired.key_file(tmp_path, BOB.address).exists()
 

@@ -9,9 +9,11 @@ from typing import Any, cast
 import pytest
 
 from bt_selfsecure.addresses import spelled
+from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.bearers.base import BearerError, Link
 from bt_selfsecure.bearers.memory import MemoryAir
 from bt_selfsecure.node.config import Config, NodeTable, PeerTable
+from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.pairing.driver import PairingContext, PairingDriver
 from bt_selfsecure.node.peer import NodePeer
@@ -91,6 +93,110 @@ def test_a_key_that_the_node_makes_after_a_failure_is_the_one_that_is_compared()
         assert (strings, peer.asked, peer.is_waited_for) == (["the string"], 1, True)
 
     asyncio.run(main())
+
+
+class Unplugged:
+    """A peer of a node without an adapter: whoever waits for a key is told at once that there is none. It is plugged in
+    again after `away` seconds, and `later` the other end has made a key, the last."""
+
+    def __init__(self, away: float, later: float) -> None:
+        self.name = "bob"
+        self.asked = 0
+        now = asyncio.get_running_loop().time()
+        self._back, self._made = now + away, now + away + later
+
+    async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
+        self.asked += 1
+        assert self.asked < 100, "the computer would do nothing else"
+        now = asyncio.get_running_loop().time()
+        if now < self._back:
+            return {"established": False, "reason": "it is not connected, and not to be dialled"}
+        if now > self._made:
+            await asyncio.Event().wait()
+        await asyncio.sleep(self._made - now)
+        return {"established": True, "authenticated": True, "sas": "the new string"}
+
+
+def showing(told: Any = lambda event, **fields: None) -> PairingDriver:
+    """A driver of the end that waits, and whose secret others may have heard."""
+    context = EndpointContext(os.urandom, name="pairing")
+    endpoint = PairingResponder(PairingConfig(b"\2" * 6), Way.CALL, drawn_secret(Way.CALL, os.urandom), context)
+    return PairingDriver(cast(PairingContext, Nobody()), "udp", Way.CALL, endpoint, told, call="", name="")
+
+
+def test_a_key_that_the_other_end_makes_as_soon_as_the_adapter_is_back_is_missed_by_no_end_that_waits() -> None:
+    """It makes no second one, and compares the string of this."""
+
+    async def main() -> None:
+        driver, strings = showing(), list[str]()
+
+        async def is_same(peer: Any, string: str) -> bool:
+            strings.append(string)
+            return True
+
+        driver._is_same = is_same  # type: ignore[method-assign]
+        await asyncio.wait_for(driver._agree(cast(NodePeer, Unplugged(0.3, 1.0))), 20.0)
+        assert strings == ["the new string"]
+
+    run_virtual(main())
+
+
+def test_an_adapter_that_goes_while_people_compare_keeps_no_computer_busy() -> None:
+    async def main() -> None:
+        shown: asyncio.Queue[str] = asyncio.Queue()
+        driver = showing(lambda event, **fields: shown.put_nowait(fields["string"]))
+        peer = cast(NodePeer, Unplugged(2.0, 1.0))
+        comparing = asyncio.create_task(driver._is_same(peer, "the string"))
+        assert await shown.get() == "the string"
+        assert await asyncio.wait_for(shown.get(), 20.0) == "the new string"
+        driver.compared(same=False, string="the new string", by="alice")
+        assert not await comparing
+
+    run_virtual(main())
+
+
+class FullDisk:
+    """Takes nothing: neither that a peer is dropped, nor what people have found."""
+
+    name = "bob"
+
+    def __init__(self) -> None:
+        self.known = KnownPeers(Config(node=NodeTable(), peer=()))
+
+    async def drop(self, address: str) -> None:
+        raise JournalError("the disk is full")
+
+    async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
+        if self._verdict_due:
+            await asyncio.Event().wait()
+        self._verdict_due = True
+        return {"established": True, "authenticated": True, "sas": "the string"}
+
+    _verdict_due = False
+
+    def confirm(self, string: str, by: str) -> str:
+        raise JournalError("the disk is full")
+
+
+def test_a_full_disk_is_told_to_those_who_pair_and_is_no_fault_of_the_program(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When people have compared, and when nothing is to stay."""
+
+    async def main() -> None:
+        told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        driver = showing(lambda event, **fields: told.put_nowait({"event": event, **fields}))
+        disk = FullDisk()
+        driver._node, driver._table = cast(PairingContext, disk), PeerTable("bob", "B8:27:EB:00:00:02")
+        agreeing = driver._start(driver._agree(cast(NodePeer, disk)))
+        assert (await told.get())["event"] == "string"
+        driver.compared(same=True, string="the string", by="alice")
+        assert await told.get() == {"event": "failed", "peer": "bob", "text": "the disk is full"}
+        assert agreeing.done()
+        await driver._end()
+
+    run_virtual(main())
+    assert caplog.text == ""
 
 
 class SlowToDrop:

@@ -114,3 +114,15 @@ def test_a_key_for_programs_that_is_asked_for_again_writes_nothing() -> None:
     world.export(0, rotate=False)
     assert (end.token, end.noted) == (token, [])
     assert end.machine.session.generations.agreed
+
+
+def test_whoever_waits_for_the_other_end_to_begin_dials_no_sooner_and_whoever_asks_does() -> None:
+    """A pairing waits again and again; dials that cross each of the other end's would leave that no link."""
+    world = PeerWorld(Durability.EVERY_MESSAGE, seed=1)
+    world.adapter_up(0)
+    world.dial_over(0, good=False)
+    world.ends[0].machine.establish(world.now, wait=True)
+    world.act(0)
+    assert world.ends[0].dials == []
+    world.establish(0)
+    assert world.ends[0].dials == ["rfcomm"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from lone_nodes import Command, LoneNodes
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import PeerTable, authentication_key
 from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.paired import keep, paired_peers
-from bt_selfsecure.node.set_aside import FILE, NEW_PAIRED, PAIRED, PAIRED_KEYS
+from bt_selfsecure.node.set_aside import FILE, NEW, NEW_PAIRED, PAIRED, PAIRED_KEYS
 from bt_selfsecure.node.state import backup, restore, set_aside
 from bt_selfsecure.node.two_nodes import ADDRESSES
 
@@ -159,15 +162,64 @@ def test_a_backup_of_a_paired_node_is_a_paired_node_on_another_card(tmp_path: Pa
         nodes.stop()
 
 
-def test_after_set_aside_nothing_comes_back_of_a_restore_that_was_cut_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-4096]),
+    "zeros": lambda file: file.write_bytes(bytes(file.stat().st_size)),
+    "a folder": lambda file: (file.unlink(), file.mkdir())[-1],
+    "a pipe": lambda file: (file.unlink(), os.mkfifo(file))[-1],
+    "a link to nothing": lambda file: (file.unlink(), file.symlink_to("nowhere"))[-1],
+}
+
+
+def cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a state that has Carol, and a journal ready beside it that has Bob."""
     paired(tmp_path / "old", BOB)
     backup(tmp_path / "old", tmp_path / "copy")
     paired(tmp_path / "state", CAROL)
     with monkeypatch.context() as patch:
         patch.setattr("bt_selfsecure.node.set_aside.put_in_place", lambda directory: None)
         restore(tmp_path / "copy", tmp_path / "state")
+    return tmp_path / "state"
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_journal_that_was_ready_to_take_the_place_of_another_takes_it_not(
+    tmp_path: Path, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = cut_short(tmp_path, monkeypatch)
+    before = (state / FILE).read_bytes()
+    damage(state / NEW)
+    with pytest.raises(JournalError, match=r"\.new, which was .* is damaged and lies in .*set-aside-.* once more"):
+        Journal(state, sync_each=False)
+    assert (state / FILE).read_bytes() == before
+    (folder,) = state.glob("set-aside-*")
+    assert {path.name for path in folder.iterdir()} == {NEW, NEW_PAIRED}
+    Journal(state, sync_each=False).close()
+    assert_paired(state, CAROL)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_journal_that_was_ready_is_in_the_way_of_neither_restore_nor_set_aside(
+    tmp_path: Path, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = cut_short(tmp_path, monkeypatch)
+    damage(state / NEW)
+    restored = restore(tmp_path / "copy", state)
+    assert_paired(state, BOB)
+    assert restored.old
+    assert_paired(restored.old, CAROL)
+    (state / NEW).touch()
+    folder = set_aside(state)
+    assert folder
+    assert_paired(folder, BOB)
+    assert not (state / NEW).exists()
+
+
+def test_after_set_aside_nothing_comes_back_of_a_restore_that_was_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_short(tmp_path, monkeypatch)
     folder = set_aside(tmp_path / "state")
     assert folder
     assert_paired(folder, BOB)

@@ -33,6 +33,7 @@ from node_world import (
 
 from bt_selfsecure.bearers.base import BearerError, Link, LinkClosedError
 from bt_selfsecure.node.config import address_bytes
+from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.peers import STRANGER_S, STRANGERS
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.node.set_aside import FILE
@@ -200,6 +201,31 @@ def test_nothing_is_written_for_a_stranger_before_a_key_is_agreed_on(tmp_path: P
 
     virtual(main())
     assert rows(tmp_path / "bob") == {"peer": 0, "outbox": 0, "partial": 0, "inbox": 0}
+
+
+def test_a_stranger_of_whom_the_disk_gives_nothing_is_refused_and_others_are_still_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, node__accept="anyone")
+
+    def refuse(address: str) -> list[tuple[int, bytes | None]]:
+        raise JournalError("the disk does not work")
+
+    async def main() -> None:
+        bob = await world.start("bob")
+        await asyncio.sleep(1)
+        with monkeypatch.context() as patch:
+            patch.setattr(bob.journal, "outbox", refuse)
+            link = await call(world, made_up(1))
+            with pytest.raises(LinkClosedError):
+                await asyncio.wait_for(link.receive(), 1.0)
+        await call(world, made_up(2))
+        await asyncio.sleep(0.1)
+        assert [peer["address"] for peer in bob.peers()] == [made_up(2)]
+        assert not bob._bearers.troubles
+        await world.close()
+
+    virtual(main())
 
 
 def test_of_all_strangers_one_establishment_is_under_way_and_a_configured_peer_is_not_held_up(tmp_path: Path) -> None:

@@ -149,8 +149,8 @@ class PeerMachine:
 
     def establish(self, now: float, *, wait: bool = False, without_continuity: bool = False) -> None:
         """Agree on a new key now, or join what is under way; `EstablishOutcome` tells what became of it. With `wait`
-        only the other end begins. `without_continuity`: it need not be the peer that was confirmed; one such key may
-        be taken until the outcome, and takes the confirmation with it.
+        only the other end begins, and this one is in no haste to dial. `without_continuity`: it need not be the peer
+        that was confirmed; one such key may be taken until the outcome, and takes the confirmation with it.
         """
         self.agreement.is_wanted = True
         self.agreement.is_asked |= not wait
@@ -159,8 +159,9 @@ class PeerMachine:
         if self.links.session_line and self.links.lacks_way:
             return self.agreement.fail_outcome(ONE_WAY)
         self.trust.allows_one |= without_continuity
-        self.links.redial.reset()
-        self.agreement.retry.reset()
+        if not wait:
+            self.links.redial.reset()
+            self.agreement.retry.reset()
         self._out.look_due = True
         return self._settle(now)
 

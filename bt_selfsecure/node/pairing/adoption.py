@@ -62,9 +62,12 @@ class Adoption:
         return address in self._for_now
 
     def adopt(self, table: PeerTable, key: bytes) -> NodePeer:
-        """Work with this peer from now on, for the time being. Raises `UsageError` for one that is known."""
+        """Work with this peer from now on, for the time being, under new keys. Raises `UsageError` for one that is
+        known, and `JournalError`."""
         if table.address in self._peers:
             raise UsageError(f"{table.address} is a peer already: bt-selfsecure pair forget it first")
+        self._journal.forget_keys(table.address)  # of a pairing that a loss of power has cut off
+        self._journal.commit(sync=True)
         self.known.add(table)
         self._for_now.add(table.address)
         self._settings.set_key(table.address, key)

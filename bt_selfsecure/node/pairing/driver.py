@@ -35,6 +35,8 @@ DIAL_S: Final = 60.0
 REDIAL_S: Final = 1.0
 AGAIN_S: Final = 2.0
 """From one attempt at a session's key to the next."""
+PAUSE_S: Final = 0.1
+"""Before a key is waited for again, where waiting was over at once, as without an adapter. No key is made in less."""
 END_S: Final = 1.0
 """For so long what is still to be said may take."""
 MOST_LINKS: Final = 8
@@ -165,7 +167,10 @@ class PairingDriver:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (fault := task.exception()):
+        fault = None if task.cancelled() else task.exception()
+        if isinstance(fault, BtSelfSecureError):  # as of a full disk, which the node tells by itself
+            self._fail(str(fault))
+        elif fault:
             log.error("a fault of this program in pairing, please report it", exc_info=fault)
             self._fail("the node failed at this; its log says why (journalctl -u bt-selfsecure)")
 
@@ -194,7 +199,7 @@ class PairingDriver:
                 await link.close()
         self._drop()
         if self._dropping:
-            await self._dropping
+            await asyncio.wait((self._dropping,))
 
     async def _dial(self, endpoint: PairingInitiator) -> None:
         """Until there is a link; again, when it ends before there is a key."""
@@ -291,10 +296,7 @@ class PairingDriver:
         time, and only asked for after some."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(AGAIN_S):
-                outcome = await peer.establish(wait=True)
-                if outcome["established"]:
-                    return outcome
-                await asyncio.sleep(AGAIN_S)
+                return await _made(peer)
         return await peer.establish(wait=isinstance(self._endpoint, PairingResponder))
 
     async def _is_same(self, peer: NodePeer, string: str) -> bool:
@@ -305,10 +307,10 @@ class PairingDriver:
             if string != self._string:
                 self._string = string
                 self._told("string", peer=peer.name, string=string)
-            another = asyncio.ensure_future(peer.establish(wait=True))
+            another = asyncio.ensure_future(_made(peer))
             try:
                 await asyncio.wait((verdict, another), return_when=asyncio.FIRST_COMPLETED)
-                if another.done() and another.result()["established"]:
+                if another.done():
                     string = str(another.result()["sas"])
             finally:
                 another.cancel()
@@ -352,6 +354,13 @@ class PairingDriver:
             address, self._table, self._keyed = self._table.address, None, None
             self._dropping = asyncio.create_task(self._node.drop(address), name="pairing")
             self._dropping.add_done_callback(self._done)
+
+
+async def _made(peer: NodePeer) -> dict[str, Any]:
+    """The next session's key, whichever end begins."""
+    while not (outcome := await peer.establish(wait=True))["established"]:
+        await asyncio.sleep(PAUSE_S)
+    return outcome
 
 
 async def _sent(link: PairingLink, data: bytes) -> None:
