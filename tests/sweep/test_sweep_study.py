@@ -123,6 +123,25 @@ def test_a_grid_with_a_fault_is_refused_with_its_line(grid: Path, change: tuple[
         study.read_grid(grid)
 
 
+@pytest.mark.parametrize("between", [", ", ",\n", ",  # m\n"])
+def test_a_grid_may_name_as_many_points_as_a_study_has_each_with_all_its_digits(grid: Path, between: str) -> None:
+    """Lists of programs stand on one line, those of spreadsheets and editors have a line for each value."""
+    number = study.MOST_POINTS if between == ", " else study.MOST_POINTS // 10
+    values = [0.1 + 0.8 * i / number for i in range(number)]
+    text = f"[study]\neve_loss = [0.1]\npackets = [100]\nbob_loss = [{between.join(map(str, values))}\n]\n"
+    grid.write_text(text)
+    assert study.read_grid(grid).bob_loss == tuple(values)
+    grid.write_text(text.replace("\n]\n", "\n]\ntrials = 0\n"))
+    with pytest.raises(UsageError, match=rf"grid\.toml:{text.count(chr(10)) + 1}: \[study\] trials"):
+        study.read_grid(grid)
+
+
+def test_a_file_that_is_larger_than_any_grid_is_refused_with_what_a_grid_has_room_for(grid: Path) -> None:
+    grid.write_text("#" * (study.MOST_BYTES + 1))
+    with pytest.raises(UsageError, match=r"has more than 4096 KiB: that is no study"):
+        study.read_grid(grid)
+
+
 def test_the_command_shows_the_table_and_names_the_file(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grid.write_text(GRID.replace("40_000", "1000"))
     assert main(["sweep", "study", str(grid)]) == 0
