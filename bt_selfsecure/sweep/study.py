@@ -171,7 +171,7 @@ def run(
         with whole(out) as part:
             progress(sums.done, sums.all)
             waiting = batches(sums.missing())
-            with closing(on_cluster(waiting, scheduler, tell) if scheduler else _here(waiting)) as outcomes:
+            with closing(_here(waiting) if scheduler is None else on_cluster(waiting, scheduler, tell)) as outcomes:
                 for batch in outcomes:
                     for piece, received, missed in batch:
                         keeper.keep(StudyTotals(piece, received, missed))

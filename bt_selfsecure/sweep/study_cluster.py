@@ -51,8 +51,8 @@ def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) 
         cluster = _Cluster(batches, _connected(distributed, scheduler), scheduler, tell)
     except Exception as error:
         raise UsageError(
-            f"no Dask scheduler can be used at {scheduler} ({_reason(error)}): start `dask scheduler` there, and give "
-            "the address that it shows"
+            f"no Dask scheduler can be used at {scheduler or repr('')} ({_reason(error)}): start `dask scheduler` "
+            "there, and give the address that it shows"
         ) from error
     while True:
         try:

@@ -152,6 +152,13 @@ def test_the_command_shows_the_table_and_names_the_file(grid: Path, capsys: pyte
     assert main(["sweep", "study", str(grid), "--out", "x.csv"]) == 2
 
 
+def test_an_empty_address_of_a_scheduler_is_none_and_not_this_computer(
+    grid: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", "study", str(grid), "--scheduler", ""]) == 2
+    assert "no Dask scheduler can be used at '' (missing port" in capsys.readouterr().err
+
+
 @pytest.mark.long
 def test_ctrl_c_ends_a_study_that_goes_on_with_the_same_command(grid: Path, tmp_path: Path) -> None:
     grid.write_text(GRID.replace("40_000", "2_000_000"))
