@@ -211,6 +211,24 @@ def test_frames_are_kept_up_to_a_stated_number_and_the_rest_is_counted(
     assert "frames heard when there was no room for more: 37" in capsys.readouterr().out
 
 
+def test_frames_are_kept_up_to_a_stated_size_of_all_and_the_rest_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compressed capture has a hundred times its own size, in frames of five thousand bytes."""
+    monkeypatch.setattr(establishments, "MOST_BYTES", 100_000)
+    long = [Frame(PROFILE, Kind.DATA, 0, seq, message=random(limits.MAX_LEN), mac=random(16)) for seq in range(40)]
+    requests = [Frame(PROFILE, Kind.REQUEST, rand=random(16), message=random(3000)) for _ in range(40)]
+    answers = [
+        Frame(PROFILE, kind, rand=random(16), message=random(3000), mac=mac)
+        for kind, mac in ((Kind.ACCEPT, b""), (Kind.RESPONSE, random(16)))
+        for _ in range(20)
+    ]
+    for frames, kept in ((long, 24), (requests, 33), (answers, 33)):
+        assert judged(tmp_path, frames).not_kept == len(frames) - kept
+    e = Establishment()
+    assert not judged(tmp_path, [*e.heard, e.sound]).not_kept
+
+
 def test_accepts_that_nothing_followed_are_listed_as_far_as_anybody_serves_them(tmp_path: Path) -> None:
     e = Establishment()
     report = judged(tmp_path, [*e.heard, e.sound, *(e.another_accept() for _ in range(500))])
