@@ -6,6 +6,7 @@ is a fault, is `UncertainError` here: then the table is read row by row, which t
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,7 @@ def batches(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]:
     `UncertainError`, see above."""
     try:
         yield from (_of_parquet if not table.encoding else _of_text)(table, whole, others)
-    except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
+    except (pa.ArrowException, OSError, EOFError, zlib.error, ValueError, NotImplementedError) as error:
         raise UncertainError from error
 
 
@@ -64,61 +65,44 @@ def _of_text(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]
         raise UncertainError
     size = table.file.stat().st_size
     types = dict.fromkeys(map(str, others), pa.dictionary(pa.int32(), pa.string())) | {str(whole): pa.int64()}
+    names = [str(index) for index in range(len(table.names))]
+    parse = csv.ParseOptions(delimiter=table.delimiter)
+    convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
     with opened(table.file) as binary:
         binary.seek(table.begins)
-        source = _Source(binary)
-        with csv.open_csv(
-            pa.PythonFile(source, mode="r"),
-            csv.ReadOptions(
-                use_threads=False,
-                block_size=QUOTED_BLOCK_BYTES if source.quoted else BLOCK_BYTES,
-                column_names=[str(index) for index in range(len(table.names))],
-            ),
-            csv.ParseOptions(delimiter=table.delimiter),
-            csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[]),
-        ) as reader:
-            for batch in reader:
-                if source.uncertain:
-                    raise UncertainError
-                *rest, numbers = batch.columns
-                yield Batch(numbers.to_numpy(), [_certain(_cells(column)) for column in rest])
-                table.progress(position(binary), size)
-    if source.uncertain:
-        raise UncertainError
+        for block in _blocks(binary):
+            read = csv.ReadOptions(use_threads=False, block_size=len(block), column_names=names)
+            *rest, numbers = csv.read_csv(_native(block), read, parse, convert).combine_chunks().columns
+            yield Batch(numbers.to_numpy(), [_certain(_cells(column.chunk(0))) for column in rest])
+            table.progress(position(binary), size)
 
 
-class _Source:
-    """This is a file for pyarrow, which looks out for what pyarrow reads otherwise than Python's csv."""
+def _blocks(binary: BinaryIO) -> Iterator[bytes]:
+    """Yield the rest of a text, in whole lines. Raises `UncertainError` where pyarrow may read one otherwise than
+    Python's csv does: 0x10 is a number to it."""
+    begins = binary.tell()
+    quoted = b'"' in binary.read(BLOCK_BYTES)
+    binary.seek(begins)
+    size, rest, ended = QUOTED_BLOCK_BYTES if quoted else BLOCK_BYTES, b"", False
+    while not ended:
+        data = binary.read(size - len(rest))
+        ended = not data
+        block = rest + data
+        end = len(block) if ended else block.rfind(b"\n") + 1 or block.rfind(b"\r", 0, -1) + 1
+        block, rest = block[:end], block[end:]
+        odd = block.count(b'"') % 2 if quoted else b'"' in block
+        if odd or b"0x" in block or b"0X" in block or len(rest) == size:
+            raise UncertainError
+        if block.strip():
+            yield block
 
-    def __init__(self, binary: BinaryIO) -> None:
-        self._binary = binary
-        self._first = binary.read(BLOCK_BYTES)
-        self.quoted = b'"' in self._first
-        self._last = b""
-        self.uncertain = False
-        self.closed = False
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._first[:size]
-        self._first = self._first[len(data) :]
-        data = data or self._binary.read(size)
-        seen = self._last + data
-        if b"0x" in seen or b"0X" in seen or (not self.quoted and b'"' in data):  # 0x10 is a number to pyarrow
-            self.uncertain = True
-        self._last = data[-1:]
-        return data
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True
+def _native(block: bytes) -> Any:
+    """Return a copy that is none of Python's: a thread of pyarrow's that lets it go while Python ends would take the
+    whole process down."""
+    copy = pa.BufferOutputStream()
+    copy.write(block)
+    return pa.BufferReader(copy.getvalue())
 
 
 def _certain(cells: Cells) -> Cells:
