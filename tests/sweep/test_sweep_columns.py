@@ -173,6 +173,8 @@ def test_a_fault_in_parquet_is_named_with_its_row(tmp_path: Path) -> None:
     assert "t.parquet, row 21: not a reception: heard is ''" in str(told(tmp_path / "t.parquet", Circumstances()))
     pq.write_table(pa.Table.from_pylist([*ROWS, ROWS[3]]), tmp_path / "t.parquet")
     assert "row 21: packet 3 at 'bob' comes a second time" in str(told(tmp_path / "t.parquet", Circumstances()))
+    pq.write_table(pa.Table.from_pylist(ROWS[:-1]), tmp_path / "t.parquet")
+    assert "the run '1' from row 1 on: there is no row for packet" in str(told(tmp_path / "t.parquet", Circumstances()))
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and then nothing")
     assert "is not a Parquet file" in str(told(tmp_path / "t.parquet", Circumstances()))
     assert "\n" not in str(told(tmp_path / "t.parquet", Circumstances()))

@@ -832,6 +832,8 @@ def test_captures_without_our_bursts_and_sources_of_no_kind_are_refused(store: S
         (["x.pcap"], "as in bob=x.pcap"),
         (["x.pklg.gz"], "as in bob=x.pklg.gz"),
         ([f"{tmp_path}/empty"], "as in bob=.*/empty"),
+        (["sweep.jsonl"], "JSON Lines, .* give the sweep itself, or the same as CSV or Parquet"),
+        (["bob=sweep.JSONL.gz"], "JSON Lines"),
         (["bob"], "can't tell what"),
         (["=x", "bob="], "LISTENER=CAPTURE"),
         ([f"bob={tmp_path}/empty.pcapng", f"bob={tmp_path}/empty.pcapng"], "LISTENER=CAPTURE"),
