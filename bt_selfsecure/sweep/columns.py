@@ -10,16 +10,18 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
-from pyarrow.parquet import ParquetFile
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.sweep.tables import Progress, Row, Table, opened, position
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 ROWS: Final = 1 << 14
 """Of Parquet, at once."""
@@ -72,8 +74,9 @@ def _of_text(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]
         binary.seek(table.begins)
         for block in _blocks(binary):
             read = csv.ReadOptions(use_threads=False, block_size=len(block), column_names=names)
-            *rest, numbers = csv.read_csv(_native(block), read, parse, convert).combine_chunks().columns
-            yield Batch(numbers.to_numpy(), [_certain(_cells(column.chunk(0))) for column in rest])
+            columns = csv.read_csv(_native(block), read, parse, convert).combine_chunks().columns
+            *rest, numbers = (column.chunk(0) for column in columns)
+            yield Batch(_numbers(numbers), [_certain(_cells(column)) for column in rest])
             table.progress(position(binary), size)
 
 
@@ -118,7 +121,15 @@ def _cells(column: Any) -> Cells:
     codes = column.indices
     if codes.null_count:
         codes, texts = codes.fill_null(len(texts)), [*texts, ""]
-    return Cells(codes.to_numpy().astype(np.int32, copy=False), texts)
+    return Cells(_numbers(codes).astype(np.int32, copy=False), texts)
+
+
+def _numbers(column: Any) -> NDArray[Any]:
+    """Return whole numbers, of which none may lack, without a copy. pyarrow's own `to_numpy` imports pandas, where it
+    is installed."""
+    if column.null_count:
+        raise UncertainError
+    return np.from_dlpack(column)
 
 
 def _text(value: Any) -> str:
@@ -134,6 +145,8 @@ def _text(value: Any) -> str:
 @contextmanager
 def parquet(file: Path, progress: Progress) -> Iterator[Table]:
     """Yield the table in a Parquet file. Raises `UsageError` if it is none."""
+    from pyarrow.parquet import ParquetFile  # which takes longer than all else of pyarrow, and loads ssl
+
     try:
         with ParquetFile(file) as source:
             names = [name.strip().casefold() for name in source.schema_arrow.names]
@@ -158,6 +171,8 @@ def _rows(source: ParquetFile, progress: Progress) -> Iterator[Row]:
 
 
 def _of_parquet(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]:
+    from pyarrow.parquet import ParquetFile
+
     with ParquetFile(table.file) as source:
         names = source.schema_arrow.names
         done = 0
@@ -167,7 +182,7 @@ def _of_parquet(table: Table, whole: int, others: Sequence[int]) -> Iterator[Bat
                 codes, texts = _cells(column)
                 numbers = np.array([table.whole(text) for text in texts], np.int64)[codes]
             else:
-                numbers = column.cast(pa.int64()).to_numpy()  # which a cell without a value is none to
+                numbers = _numbers(column.cast(pa.int64()))
             yield Batch(numbers, [_cells(_timed(batch.column(names[index]))) for index in others])
             done += batch.num_rows
             table.progress(done, source.metadata.num_rows)
