@@ -185,6 +185,24 @@ def test_a_point_has_the_same_row_in_every_grid(grid: Path, tmp_path: Path) -> N
     assert set(before) < set(after)
 
 
+def test_pieces_of_which_a_digit_has_changed_are_damaged_and_make_no_other_table(grid: Path) -> None:
+    def stop(done: int, of: int) -> None:
+        if done > 100_000:
+            raise KeyboardInterrupt
+
+    out = grid.with_suffix(".parquet")
+    with pytest.raises(KeyboardInterrupt):
+        study.run(study.read_grid(grid), out, None, stop)
+    pieces = out.with_name("grid.parquet.pieces")
+    whole = pieces.read_bytes()
+    for place in [place for place, octet in enumerate(whole) if octet in b"123456789"][::7]:
+        pieces.write_bytes(whole[:place] + b"0" + whole[place + 1 :])
+        with pytest.raises(UsageError, match=r"is damaged .*: remove it"):
+            study.run(study.read_grid(grid), out, None, silent)
+    pieces.write_bytes(whole)
+    assert study.run(study.read_grid(grid), out, None, silent)
+
+
 def test_pieces_of_another_version_are_not_taken(
     grid: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
