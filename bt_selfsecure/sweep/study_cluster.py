@@ -48,7 +48,7 @@ def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) 
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is said by us, in a sentence
     try:
-        cluster = _Cluster(batches, _connected(distributed, scheduler), scheduler, tell)
+        cluster = _Cluster(batches, _connected(distributed, scheduler, CONNECT_S + ANSWER_S), scheduler, tell)
     except Exception as error:
         raise UsageError(
             f"no Dask scheduler can be used at {scheduler or repr('')} ({_reason(error)}): start `dask scheduler` "
@@ -64,9 +64,9 @@ def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) 
         tell(f"the scheduler at {scheduler} is back: the study goes on")
 
 
-def _connected(distributed: Any, scheduler: str) -> Any:
+def _connected(distributed: Any, scheduler: str, wait_s: float | None = None) -> Any:
     """Return a client. It is made in a thread, so that Ctrl-C ends our waiting at once: the library would wait to its
-    end.
+    end. Its own timeout does not count for a scheduler whose port is open and that says nothing: `wait_s` does.
 
     One that can't be made is closed here, too: the library leaves it half open after most errors, and waits for it at
     the end of the process, in vain, and with a traceback.
@@ -84,7 +84,10 @@ def _connected(distributed: Any, scheduler: str) -> Any:
             made.put(error)
 
     Thread(target=connect, daemon=True).start()
-    client = made.get()
+    try:
+        client = made.get(timeout=wait_s)
+    except Empty:
+        raise TimeoutError("it takes the connection and does not answer") from None
     if isinstance(client, Exception):
         raise client
     return client

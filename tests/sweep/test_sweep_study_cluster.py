@@ -295,6 +295,17 @@ def test_an_address_where_no_scheduler_can_be_used_is_said_in_one_line(tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.toml"]
 
 
+@pytest.mark.long
+def test_a_scheduler_that_hangs_from_the_beginning_is_said_in_one_line(cluster: Cluster) -> None:
+    cluster.processes[0].send_signal(signal.SIGSTOP)
+    (path := cluster.folder / "grid.toml").write_text(GRID)
+    command = [sys.executable, "-c", SOON_TIRED, "sweep", "study", str(path), "--scheduler", cluster.address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"at {cluster.address} (it takes the connection and does not answer)" in line
+
+
 def cpu_s(pid: int) -> float:
     """What a process has used until now."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
