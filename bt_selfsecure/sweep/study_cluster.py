@@ -87,7 +87,7 @@ def _connected(distributed: Any, scheduler: str, wait_s: float | None = None) ->
     try:
         client = made.get(timeout=wait_s)
     except Empty:
-        raise TimeoutError("it takes the connection and does not answer") from None
+        raise _GoneError("it takes the connection and does not answer") from None
     if isinstance(client, Exception):
         raise client
     return client
