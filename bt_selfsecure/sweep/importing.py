@@ -140,7 +140,10 @@ def import_sources(
 
 
 def _table(file: Path, progress: Progress) -> AbstractContextManager[Table]:
-    """Return the table in a file of text or of Parquet, which takes pyarrow."""
+    """Return the table in a file of text or of Parquet, which takes pyarrow. Raises `UsageError` for a pipe: nothing
+    comes from it a second time."""
+    if file.is_fifo():
+        raise UsageError(f"{file} is a pipe, and a table is read more than once: save it to a file first")
     if file.suffix.lower() != PARQUET:
         return reading(file, WANTED, progress)
     from bt_selfsecure.sweep.columns import parquet

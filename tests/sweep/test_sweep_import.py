@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -825,7 +826,10 @@ def test_captures_without_our_bursts_and_sources_of_no_kind_are_refused(store: S
     with capture.PcapngWriter(tmp_path / "empty.pcapng"):
         pass
     (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe.csv")
     for sources, words in (
+        ([f"{tmp_path}/pipe.csv"], "is a pipe, .*: save it to a file first"),
+        ([f"bob={tmp_path}/pipe.csv"], "is a pipe"),
         ([f"bob={tmp_path}/empty.pcapng"], "no burst packet|no capture has"),
         ([f"bob={tmp_path}/none.pcapng"], "can't read"),
         (["bob.pcapng"], "as in bob=bob.pcapng"),
