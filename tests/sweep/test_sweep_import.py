@@ -23,8 +23,10 @@ from bt_selfsecure.air import capture
 from bt_selfsecure.bearers.advertising_data import manufacturer_data
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
 from bt_selfsecure.sweep.exporting import COLUMNS, export
+from bt_selfsecure.sweep.gathering import Gathered
 from bt_selfsecure.sweep.importing import Circumstances, import_csv, import_sources
 from bt_selfsecure.sweep.store import Reception, Store
 
@@ -810,6 +812,24 @@ def test_other_bursts_that_lost_the_same_packets_are_other_runs(store: Store, tm
     assert import_sources(store, other, Circumstances(), silent) == 1
     with pytest.raises(UsageError, match="its run 1 is run 1"):
         import_sources(store, again, Circumstances(), silent)
+
+
+def test_a_forged_packet_makes_no_longer_run_than_a_burst_can_be_and_takes_no_row_for_each_that_it_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[int] = []
+    put = Gathered.put
+    monkeypatch.setattr(Gathered, "put", lambda self, seq, *row: rows.append(seq) or put(self, seq, *row))
+    with capture.PcapngWriter(tmp_path / "bob.pcapng") as writer:
+        for number, (seq, tag) in enumerate([(0, b"aa"), (1, b"aa"), (limits.MAX_BURST - 1, b"bb"), (0xFFFF, b"aa")]):
+            packet = burst_packet(seq, tag)
+            writer.write(1000.0 + number / 10, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, packet)
+    assert command(tmp_path / "r.db", f"bob={tmp_path}/bob.pcapng") == 0
+    assert "3 of our bursts, 1 of a number that no burst\n  reaches, left out" in capsys.readouterr().out
+    assert rows == [0, 1, limits.MAX_BURST - 1]
+    with Store(tmp_path / "r.db") as store:
+        assert [run.info.packets for run in store.runs()] == [2, limits.MAX_BURST]
+        assert list(store.packed(2)["bob"].fates()).count(1) == 1
 
 
 def test_conditions_of_captures_have_values_not_columns(store: Store, tmp_path: Path) -> None:
