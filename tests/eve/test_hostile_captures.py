@@ -237,6 +237,30 @@ def test_accepts_that_nothing_followed_are_listed_as_far_as_anybody_serves_them(
     assert report.broken
 
 
+def test_of_requests_with_one_session_id_as_many_are_looked_at_as_of_rival_responses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would be paired with each accept: of 400 packets 40 000 pairs."""
+    pairs: list[Frame] = []
+
+    def counted(request: Frame, accept: Frame) -> bytes:
+        pairs.append(request)
+        return pair_id(request, accept)
+
+    monkeypatch.setattr(establishments, "pair_id", counted)
+    e = Establishment()
+    forged = [
+        Frame(PROFILE, Kind.REQUEST, rand=e.request.rand[: limits.SESSION_ID_BYTES] + random(8), message=bytes(20))
+        for _ in range(200)
+    ]
+    report = judged(tmp_path, [*e.heard, e.sound, *forged, *(e.another_accept() for _ in range(199))])
+    assert len(pairs) == MOST_RIVALS * 200
+    assert len(report.verdicts) == limits.MAX_RESPONDERS + 1
+    assert report.left_out == 201 - MOST_RIVALS
+    assert report.broken
+    assert not report.decided
+
+
 def test_establishments_are_told_in_the_order_in_which_they_began(tmp_path: Path) -> None:
     """Whatever each takes to look at."""
     made = [Establishment(size) for size in (40, 8, 64, 16)]

@@ -17,8 +17,8 @@ from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, deco
 from bt_selfsecure.protocols.haoxiao.material import pair_id
 
 MOST_RIVALS: Final = 32
-"""Responses of one establishment that are looked at, those heard first: honest ones are one a part, seldom above three.
-Whoever forges more hides what is behind, and is told to."""
+"""Responses of one establishment that are looked at, those heard first: honest ones are one a part, seldom above three;
+and requests of one session id, of which one is honest. Whoever forges more hides what is behind, and is told to."""
 MOST_FRAMES: Final = 1 << 20
 """That are kept: some 200 MB, a week of two busy devices. A small file may unpack to a hundred times that."""
 MOST_BYTES: Final = 1 << 27
@@ -43,6 +43,8 @@ class Eavesdropper:
         """Burst packets whose Seq no burst reaches: somebody forges."""
         self.not_kept = 0
         """Frames heard when there was no room any more, copies included."""
+        self.left_out = 0
+        """Requests that `establishments` did not look at: too many had the same session id."""
         self.data_frames = 0
         """Data frames, each once."""
         self._kept = self._begun = self._octets = 0
@@ -144,16 +146,21 @@ class Eavesdropper:
     def _pairs(self) -> Iterator[tuple[Frame | None, Frame | None, bytes, list[bytes]]]:
         """Request and accept, as far as heard, the pair's id, and the names of its burst."""
         claimed = set()
+        requests, unanswered = Counter[bytes](), Counter[bytes]()
+        self.left_out = 0
         for request in self._requests.values():
             ids = [request.rand[:size] for size in (limits.SESSION_ID_BYTES, limits.SESSION_TAG_BYTES)]
             names = [name for name in ids if name in self._bursts]
             claimed.update(names)
+            requests[ids[0]] += 1
+            if requests[ids[0]] > MOST_RIVALS:
+                self.left_out += 1
+                continue
             accepts = [a for a in self._accepts.get(ids[0], {}).values() if a.profile is request.profile]
-            unanswered = 0
             for accept in accepts:
                 pair = pair_id(request, accept)
-                unanswered += pair not in self._responses
-                if pair in self._responses or unanswered <= limits.MAX_RESPONDERS:
+                unanswered[ids[0]] += pair not in self._responses
+                if pair in self._responses or unanswered[ids[0]] <= limits.MAX_RESPONDERS:
                     yield request, accept, pair, names
             if names and not accepts:
                 yield request, None, b"", names
