@@ -44,6 +44,9 @@ BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
 BY_CHANCE: Final = 1e-3
 """So seldom a listener that heard the rest of a burst as it did would miss all packets at an end of its capture."""
 
+MOST_BURSTS: Final = 1 << 14
+"""Of one capture: five days of a burst each half minute. Whoever makes more up gets no run and no room for each."""
+
 SEGMENTS: Final = 18
 """By which damaged copies are looked up: 2^80 tries make up to 17 wrong bits good (`count_heard`)."""
 
@@ -238,6 +241,11 @@ def _take(captured: _Captured, reader: Reader, heard: CapturedPacket) -> None:
             if seq >= limits.MAX_BURST:
                 captured.refused += 1
                 continue
+            if burst not in captured.bursts and len(captured.bursts) >= MOST_BURSTS:
+                raise UsageError(
+                    f"{captured.file} has packets of more than {MOST_BURSTS:,} bursts, and somebody may have made them "
+                    "up: cut it, with editcap, to the time of the sweep"
+                )
             packet = captured.bursts.setdefault(burst, {}).setdefault(
                 seq, _Packet(heard.time, int.from_bytes(datagram.data))
             )

@@ -25,6 +25,7 @@ from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
+from bt_selfsecure.sweep import captured
 from bt_selfsecure.sweep.exporting import COLUMNS, export
 from bt_selfsecure.sweep.gathering import Gathered
 from bt_selfsecure.sweep.importing import Circumstances, import_csv, import_sources
@@ -830,6 +831,18 @@ def test_a_forged_packet_makes_no_longer_run_than_a_burst_can_be_and_takes_no_ro
     with Store(tmp_path / "r.db") as store:
         assert [run.info.packets for run in store.runs()] == [2, limits.MAX_BURST]
         assert list(store.packed(2)["bob"].fates()).count(1) == 1
+
+
+def test_a_capture_of_more_bursts_than_a_sweep_has_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(captured, "MOST_BURSTS", 3)
+    with capture.PcapngWriter(tmp_path / "bob.pcapng") as writer:
+        for tag in (b"aa", b"bb", b"cc", b"aa", b"dd"):
+            writer.write(1000.0, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, burst_packet(0, tag))
+    with pytest.raises(UsageError, match=r"bob\.pcapng has packets of more than 3 bursts, .*: cut it"):
+        import_sources(store, [f"bob={tmp_path}/bob.pcapng"], Circumstances(), silent)
+    assert not store.runs()
 
 
 def test_conditions_of_captures_have_values_not_columns(store: Store, tmp_path: Path) -> None:
