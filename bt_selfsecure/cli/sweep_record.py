@@ -223,6 +223,7 @@ def _captured(captured: dict[str, Any], runs: dict[str, int]) -> Iterator[str]:
         wrong = f"{each['wrong_crc']:,} with a wrong CRC"
         wrong += f" ({each['ours_wrong_crc']:,} like ours), which {name} missed"
         told = f"{each['file']}, {name}: {counted(each['packets'], 'packet')}, {each['ours']:,} of our bursts, "
+        told += f"{each['refused']:,} of a number that no burst reaches, left out, " if each["refused"] else ""
         told = told + wrong if each["wrong_crc"] else told.removesuffix(", ")
         yield from textwrap.wrap(told, WIDTH, subsequent_indent="  ")
     for each in captured["not_covered"]:

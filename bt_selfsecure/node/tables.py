@@ -61,18 +61,20 @@ class Origin:
         raise UsageError(f"{self.path}:{self.line(place)}: {_named(place)} {what}")
 
 
-def load_toml(path: Path, *, missing: str, kind: str) -> tuple[dict[str, Any], Origin]:
+def load_toml(
+    path: Path, *, missing: str, kind: str, most_bytes: int = MAX_FILE_BYTES
+) -> tuple[dict[str, Any], Origin]:
     """Return what tomllib reads from the file, and where it stands. Raises `UsageError`: `missing` says what to do
-    where there is no such file, `kind` what the file should be."""
+    where there is no such file, `kind` what the file should be, and more than `most_bytes` it is not."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(most_bytes + 1)
     except FileNotFoundError:
         raise UsageError(f"there is no {path}: {missing}") from None
     except OSError as error:
         raise UsageError(f"can't read {path} ({error.strerror}): check its path and its permissions") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise UsageError(f"{path} has more than {MAX_FILE_BYTES // 1024} KiB: that is no {kind}")
+    if len(data) > most_bytes:
+        raise UsageError(f"{path} has more than {most_bytes // 1024} KiB: that is no {kind}")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:2]:
         encoding = "UTF-32" if b"\0\0" in data[:4] else "UTF-16, as editors on Windows write it"
         raise UsageError(f"{path} is in {encoding}: save it as UTF-8")
@@ -117,7 +119,10 @@ def places(text: str) -> dict[Place, int]:
     table: Place = ()
     statement, start = "", 1
     for number, line in enumerate(text.split("\n"), 1):
+        goes_on = _goes_on(line, begun=bool(statement))
         statement += line + "\n"
+        if goes_on:
+            continue
         try:
             values = tomllib.loads(statement)
         except tomllib.TOMLDecodeError:
@@ -130,6 +135,12 @@ def places(text: str) -> dict[Place, int]:
                 found.setdefault(table + place, start)
         statement, start = "", number + 1
     return found
+
+
+def _goes_on(line: str, *, begun: bool) -> bool:
+    """Say of a line by itself that no statement ends there; so a list of many lines is parsed once, not once a line."""
+    code = line if "'" in line or '"' in line else line.partition("#")[0]
+    return "#" not in code and (code.rstrip().endswith(",") or (begun and not code.strip()))
 
 
 def _header(values: Any, seen: dict[Place, int]) -> Place:

@@ -25,6 +25,7 @@ from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader, damaged
 from bt_selfsecure.eve.sources import Capture, CapturedPacket
 from bt_selfsecure.eve.sources.packet import CUT, UNHEARD
+from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import (
     COMPACT_FRAME_BYTES,
     RAND_FRAME_BYTES,
@@ -34,13 +35,17 @@ from bt_selfsecure.protocols.haoxiao.frames import (
 )
 from bt_selfsecure.stats.losses import count_heard
 from bt_selfsecure.sweep.circumstances import Circumstances
-from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.gathering import HEARD, MISSED, Gathered
+from bt_selfsecure.sweep.packing import Packed
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress
 
 BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
 BY_CHANCE: Final = 1e-3
 """So seldom a listener that heard the rest of a burst as it did would miss all packets at an end of its capture."""
+
+MOST_BURSTS: Final = 1 << 14
+"""Of one capture: five days of a burst each half minute. Whoever makes more up gets no run and no room for each."""
 
 SEGMENTS: Final = 18
 """By which damaged copies are looked up: 2^80 tries make up to 17 wrong bits good (`count_heard`)."""
@@ -70,6 +75,8 @@ class _Captured:
     wrong_crc: int = 0
     ours_wrong: int = 0
     """Of these as many look like packets of ours."""
+    refused: int = 0
+    """Burst packets whose number no burst reaches: somebody forges."""
     copies: list[int] = field(default_factory=list)
     """What may be a packet of ours with a wrong CRC, as a number, whichever bits are flipped."""
     first: float = 0.0
@@ -89,6 +96,7 @@ class _Captured:
             "ours": self.ours,
             "wrong_crc": self.wrong_crc,
             "ours_wrong_crc": self.ours_wrong,
+            "refused": self.refused,
             "hands_on_damaged": bool(self.wrong_crc),
         }
 
@@ -138,22 +146,26 @@ def add_to(store: Store, files: Mapping[str, Path], how: Circumstances, progress
         notes = how.notes({name: each.file.name for name, each in captures.items()}, burst=burst[1].hex())
         size = COMPACT_FRAME_BYTES if burst[0] is Kind.RAND_COMPACT else RAND_FRAME_BYTES
         info = replace(how.run(count, repeat, notes), started=_moment(began[burst]), size_bytes=size)
-        store.add(info, _receptions(captures, burst, count))
+        store.add_packed(info, _packed(captures, burst, count))
     return len(bursts)
 
 
-def _receptions(captures: Mapping[str, _Captured], burst: Burst, count: int) -> Iterator[Reception]:
+def _packed(captures: Mapping[str, _Captured], burst: Burst, count: int) -> dict[str, Packed]:
+    """Return each listener's receptions: what it has no packet of was missed."""
     sent = {seq: packet.data for each in captures.values() for seq, packet in each.bursts.get(burst, {}).items()}
+    listeners = {}
     for name, each in captures.items():
-        packets = each.bursts.get(burst, {})
+        packets, rows = each.bursts.get(burst, {}), Gathered()
         lacking = {seq: data for seq, data in sent.items() if seq not in packets}
         damaged = _repairable(each.copies, lacking) if burst[0] is Kind.RAND_COMPACT else Counter()
-        for seq in range(count):
+        for seq in sorted(packets.keys() | damaged.keys()):
             packet = packets.get(seq)
             if packet:
-                yield Reception(seq, name, True, packet.rssi, packet.copies)
+                rows.put(seq, HEARD, packet.rssi, packet.copies)
             else:
-                yield Reception(seq, name, False, copies=damaged[seq] or None)
+                rows.put(seq, MISSED, None, damaged[seq])
+        listeners[name] = rows.packed(range(count))
+    return listeners
 
 
 def _repairable(copies: Sequence[int], lacking: Mapping[int, int]) -> Counter[int]:
@@ -226,6 +238,14 @@ def _take(captured: _Captured, reader: Reader, heard: CapturedPacket) -> None:
     for datagram in reader.read(heard):
         if (found := _burst_packet(datagram.data)) is not None:
             burst, seq = found
+            if seq >= limits.MAX_BURST:
+                captured.refused += 1
+                continue
+            if burst not in captured.bursts and len(captured.bursts) >= MOST_BURSTS:
+                raise UsageError(
+                    f"{captured.file} has packets of more than {MOST_BURSTS:,} bursts, and somebody may have made them "
+                    "up: cut it, with editcap, to the time of the sweep"
+                )
             packet = captured.bursts.setdefault(burst, {}).setdefault(
                 seq, _Packet(heard.time, int.from_bytes(datagram.data))
             )

@@ -6,19 +6,22 @@ is a fault, is `UncertainError` here: then the table is read row by row, which t
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
-from pyarrow.parquet import ParquetFile
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.sweep.tables import Progress, Row, Table, opened, position
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 ROWS: Final = 1 << 14
 """Of Parquet, at once."""
@@ -55,7 +58,7 @@ def batches(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]:
     `UncertainError`, see above."""
     try:
         yield from (_of_parquet if not table.encoding else _of_text)(table, whole, others)
-    except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
+    except (pa.ArrowException, OSError, EOFError, zlib.error, ValueError, NotImplementedError) as error:
         raise UncertainError from error
 
 
@@ -64,61 +67,45 @@ def _of_text(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]
         raise UncertainError
     size = table.file.stat().st_size
     types = dict.fromkeys(map(str, others), pa.dictionary(pa.int32(), pa.string())) | {str(whole): pa.int64()}
+    names = [str(index) for index in range(len(table.names))]
+    parse = csv.ParseOptions(delimiter=table.delimiter)
+    convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
     with opened(table.file) as binary:
         binary.seek(table.begins)
-        source = _Source(binary)
-        with csv.open_csv(
-            pa.PythonFile(source, mode="r"),
-            csv.ReadOptions(
-                use_threads=False,
-                block_size=QUOTED_BLOCK_BYTES if source.quoted else BLOCK_BYTES,
-                column_names=[str(index) for index in range(len(table.names))],
-            ),
-            csv.ParseOptions(delimiter=table.delimiter),
-            csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[]),
-        ) as reader:
-            for batch in reader:
-                if source.uncertain:
-                    raise UncertainError
-                *rest, numbers = batch.columns
-                yield Batch(numbers.to_numpy(), [_certain(_cells(column)) for column in rest])
-                table.progress(position(binary), size)
-    if source.uncertain:
-        raise UncertainError
+        for block in _blocks(binary):
+            read = csv.ReadOptions(use_threads=False, block_size=len(block), column_names=names)
+            columns = csv.read_csv(_native(block), read, parse, convert).combine_chunks().columns
+            *rest, numbers = (column.chunk(0) for column in columns)
+            yield Batch(_numbers(numbers), [_certain(_cells(column)) for column in rest])
+            table.progress(position(binary), size)
 
 
-class _Source:
-    """This is a file for pyarrow, which looks out for what pyarrow reads otherwise than Python's csv."""
+def _blocks(binary: BinaryIO) -> Iterator[bytes]:
+    """Yield the rest of a text, in whole lines. Raises `UncertainError` where pyarrow may read one otherwise than
+    Python's csv does: 0x10 is a number to it."""
+    begins = binary.tell()
+    quoted = b'"' in binary.read(BLOCK_BYTES)
+    binary.seek(begins)
+    size, rest, ended = QUOTED_BLOCK_BYTES if quoted else BLOCK_BYTES, b"", False
+    while not ended:
+        data = binary.read(size - len(rest))
+        ended = not data
+        block = rest + data
+        end = len(block) if ended else block.rfind(b"\n") + 1 or block.rfind(b"\r", 0, -1) + 1
+        block, rest = block[:end], block[end:]
+        odd = block.count(b'"') % 2 if quoted else b'"' in block
+        if odd or b"0x" in block or b"0X" in block or len(rest) == size:
+            raise UncertainError
+        if block.strip():
+            yield block
 
-    def __init__(self, binary: BinaryIO) -> None:
-        self._binary = binary
-        self._first = binary.read(BLOCK_BYTES)
-        self.quoted = b'"' in self._first
-        self._last = b""
-        self.uncertain = False
-        self.closed = False
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._first[:size]
-        self._first = self._first[len(data) :]
-        data = data or self._binary.read(size)
-        seen = self._last + data
-        if b"0x" in seen or b"0X" in seen or (not self.quoted and b'"' in data):  # 0x10 is a number to pyarrow
-            self.uncertain = True
-        self._last = data[-1:]
-        return data
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True
+def _native(block: bytes) -> Any:
+    """Return a copy that is none of Python's: a thread of pyarrow's that lets it go while Python ends would take the
+    whole process down."""
+    copy = pa.BufferOutputStream()
+    copy.write(block)
+    return pa.BufferReader(copy.getvalue())
 
 
 def _certain(cells: Cells) -> Cells:
@@ -134,7 +121,15 @@ def _cells(column: Any) -> Cells:
     codes = column.indices
     if codes.null_count:
         codes, texts = codes.fill_null(len(texts)), [*texts, ""]
-    return Cells(codes.to_numpy().astype(np.int32, copy=False), texts)
+    return Cells(_numbers(codes).astype(np.int32, copy=False), texts)
+
+
+def _numbers(column: Any) -> NDArray[Any]:
+    """Return whole numbers, of which none may lack, without a copy. pyarrow's own `to_numpy` imports pandas, where it
+    is installed."""
+    if column.null_count:
+        raise UncertainError
+    return np.from_dlpack(column)
 
 
 def _text(value: Any) -> str:
@@ -150,6 +145,8 @@ def _text(value: Any) -> str:
 @contextmanager
 def parquet(file: Path, progress: Progress) -> Iterator[Table]:
     """Yield the table in a Parquet file. Raises `UsageError` if it is none."""
+    from pyarrow.parquet import ParquetFile  # which takes longer than all else of pyarrow, and loads ssl
+
     try:
         with ParquetFile(file) as source:
             names = [name.strip().casefold() for name in source.schema_arrow.names]
@@ -174,6 +171,8 @@ def _rows(source: ParquetFile, progress: Progress) -> Iterator[Row]:
 
 
 def _of_parquet(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]:
+    from pyarrow.parquet import ParquetFile
+
     with ParquetFile(table.file) as source:
         names = source.schema_arrow.names
         done = 0
@@ -183,7 +182,7 @@ def _of_parquet(table: Table, whole: int, others: Sequence[int]) -> Iterator[Bat
                 codes, texts = _cells(column)
                 numbers = np.array([table.whole(text) for text in texts], np.int64)[codes]
             else:
-                numbers = column.cast(pa.int64()).to_numpy()  # which a cell without a value is none to
+                numbers = _numbers(column.cast(pa.int64()))
             yield Batch(numbers, [_cells(_timed(batch.column(names[index]))) for index in others])
             done += batch.num_rows
             table.progress(done, source.metadata.num_rows)

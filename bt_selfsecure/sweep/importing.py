@@ -106,6 +106,7 @@ def import_sources(
         for source in sources:
             store.begin(manifest)  # how an earlier source was joined is not in this one's
             known = store.next_id()
+            _refuse_lines(source)
             name, equals, file = source.partition("=")
             if equals and not Path(source).exists():
                 kind = tables if file.lower().endswith(SUFFIXES) else captures
@@ -139,12 +140,23 @@ def import_sources(
 
 
 def _table(file: Path, progress: Progress) -> AbstractContextManager[Table]:
-    """Return the table in a file of text or of Parquet, which takes pyarrow."""
+    """Return the table in a file of text or of Parquet, which takes pyarrow. Raises `UsageError` for a pipe: nothing
+    comes from it a second time."""
+    if file.is_fifo():
+        raise UsageError(f"{file} is a pipe, and a table is read more than once: save it to a file first")
     if file.suffix.lower() != PARQUET:
         return reading(file, WANTED, progress)
     from bt_selfsecure.sweep.columns import parquet
 
     return parquet(file, progress)
+
+
+def _refuse_lines(source: str) -> None:
+    if source.lower().endswith((".jsonl", ".jsonl.gz")):
+        raise UsageError(
+            f"{source} is JSON Lines, which `sweep export` writes for other programs and none here reads: give the "
+            "sweep itself, or the same as CSV or Parquet"
+        )
 
 
 def _named(files: Mapping[str, Path]) -> str:
@@ -174,6 +186,7 @@ def _refuse_twins(store: Store, source: str, known: int, again: bool) -> None:
 @contextmanager
 def opened(name: str, progress: Progress) -> Iterator[Store]:
     """Yield a sweep to read: its own file, or a CSV or reception matrix as if it had been imported."""
+    _refuse_lines(name)
     if not name.lower().endswith((*SUFFIXES, ".json")):
         with Store(name) as store:
             yield store

@@ -90,7 +90,8 @@ class Logs:
                 _store(store, run, repeats + added, self.source)
             except (ValueError, UsageError) as error:
                 name = f" {label!r}" if label else ""
-                raise UsageError(f"{run.reader.table.file}: the run{name} from line {run.line} on: {error}") from None
+                row = "line" if run.reader.table.encoding else "row"
+                raise UsageError(f"{run.reader.table.file}: the run{name} from {row} {run.line} on: {error}") from None
             added += 1
         if not added:
             raise UsageError(

@@ -52,6 +52,8 @@ PIECE_PACKETS: Final = 2**27
 """Most establishments in one piece, and packets of all of them (about 0.1 s); part of the result, as other values give
 other numbers for a seed."""
 MOST_POINTS: Final = 100_000
+MOST_BYTES: Final = 4 * 2**20
+"""Of a grid's file: room for a value a point, each with all its digits and on a line of its own."""
 PROBABILITY: Final = between(0, 1)
 
 Progress = Callable[[int, int], None]
@@ -130,7 +132,8 @@ class PointResult(NamedTuple):
 
 def read_grid(path: Path) -> Grid:
     """Return the study that a TOML file describes. Raises `UsageError` with file, line and key."""
-    values, origin = load_toml(path, missing="write one, as `sweep study --help` shows", kind="study")
+    missing = "write one, as `sweep study --help` shows"
+    values, origin = load_toml(path, missing=missing, kind="study", most_bytes=MOST_BYTES)
     for name in values:
         if name != "study":
             origin.fail((name,), "is unknown: a study has one table, [study]")
@@ -168,7 +171,7 @@ def run(
         with whole(out) as part:
             progress(sums.done, sums.all)
             waiting = batches(sums.missing())
-            with closing(on_cluster(waiting, scheduler, tell) if scheduler else _here(waiting)) as outcomes:
+            with closing(_here(waiting) if scheduler is None else on_cluster(waiting, scheduler, tell)) as outcomes:
                 for batch in outcomes:
                     for piece, received, missed in batch:
                         keeper.keep(StudyTotals(piece, received, missed))

@@ -21,6 +21,8 @@ SILENCE_S: Final = 2.0
 """Silence after which we look who is still there; and how long between two looks for newcomers."""
 MUTE_S: Final = 3.0
 """A worker whose heart did not beat for so long does not count as there; most beat each half second."""
+HUNG_S: Final = 7.0
+"""One among others whose heart last beat so long before theirs hangs; in a cluster of hundreds they beat each 5 s."""
 ANSWER_S: Final = 4.0
 """For a worker to hand over what it made, or to say what it has."""
 CLOSE_S: Final = 0.3
@@ -46,11 +48,11 @@ def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) 
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is said by us, in a sentence
     try:
-        cluster = _Cluster(batches, _connected(distributed, scheduler), scheduler, tell)
+        cluster = _Cluster(batches, _connected(distributed, scheduler, CONNECT_S + ANSWER_S), scheduler, tell)
     except Exception as error:
         raise UsageError(
-            f"no Dask scheduler can be used at {scheduler} ({_reason(error)}): start `dask scheduler` there, and give "
-            "the address that it shows"
+            f"no Dask scheduler can be used at {scheduler or repr('')} ({_reason(error)}): start `dask scheduler` "
+            "there, and give the address that it shows"
         ) from error
     while True:
         try:
@@ -62,9 +64,9 @@ def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) 
         tell(f"the scheduler at {scheduler} is back: the study goes on")
 
 
-def _connected(distributed: Any, scheduler: str) -> Any:
+def _connected(distributed: Any, scheduler: str, wait_s: float | None = None) -> Any:
     """Return a client. It is made in a thread, so that Ctrl-C ends our waiting at once: the library would wait to its
-    end.
+    end. Its own timeout does not count for a scheduler whose port is open and that says nothing: `wait_s` does.
 
     One that can't be made is closed here, too: the library leaves it half open after most errors, and waits for it at
     the end of the process, in vain, and with a traceback.
@@ -82,7 +84,10 @@ def _connected(distributed: Any, scheduler: str) -> Any:
             made.put(error)
 
     Thread(target=connect, daemon=True).start()
-    client = made.get()
+    try:
+        client = made.get(timeout=wait_s)
+    except Empty:
+        raise _GoneError("it takes the connection and does not answer") from None
     if isinstance(client, Exception):
         raise client
     return client
@@ -192,15 +197,25 @@ class _Cluster:
         if any(beat != self._beats.get(worker) for worker, beat in beats.items() if worker not in self._unfit):
             self._heard = self._looked
         self._beats = beats
+        hung = {worker for worker, beat in beats.items() if max(beats.values()) - beat > HUNG_S}
         if self._fit is not None and not set(self._fit) & set(beats):
             self._find_fit(None)
             self._take_back()
-        elif self._fit is not None and set(beats) - set(self._fit) - set(self._unfit):
+        elif self._fit is not None and set(beats) - set(self._fit) - set(self._unfit) - hung:
             self._find_fit(None)
+        self._leave(hung, set(beats) - hung)
         if not self._is_alone and (not beats or self._looked - self._heard > MUTE_S):
             self._is_alone = True
             what = "answers any more" if beats else "is left"
             self._tell(f"no worker {what} at {self._scheduler}: the study waits, and goes on when one is there")
+
+    def _leave(self, hung: set[str], others: set[str]) -> None:
+        """Have the others do what these still have: Dask itself would wait for them for minutes."""
+        asked = (hung | others) - set(self._unfit) if self._fit is None else set(self._fit)
+        if asked & hung and asked & others:
+            self._fit = sorted(asked & others)
+            self._take_back()
+            self._tell(f"no answer any more from {', '.join(sorted(asked & hung))}: the other workers do what it had")
 
     def _find_fit(self, error: BaseException | None) -> None:
         """Ask all workers what they have. Raises `UsageError` if there are some, and none has what we have."""

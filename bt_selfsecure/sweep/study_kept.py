@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.sweep.study_pieces import StudyTotals
@@ -35,16 +36,15 @@ class Keeper:
 
     def keep(self, outcome: StudyTotals) -> None:
         """Append it. Raises `UsageError` where the disk takes no more."""
-        line = [outcome.piece.point, outcome.piece.number, outcome.received, outcome.missed]
-        self._write(json.dumps(line))
+        self._write(outcome.piece.point, outcome.piece.number, outcome.received, outcome.missed)
 
     def begin(self, made_by: Mapping[str, Any]) -> None:
         """Write the first line, of what made those after it, unless it is there."""
         if not self.lines:
-            self._write(json.dumps(made_by))
+            self._write(made_by)
 
-    def _write(self, line: str) -> None:
-        data = memoryview(line.encode() + b"\n")
+    def _write(self, *content: Any) -> None:
+        data = memoryview(json.dumps([*content, _check(content)]).encode() + b"\n")
         try:
             while data:
                 data = data[self._file.write(data) :]
@@ -94,10 +94,13 @@ def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[Kep
             for line in reader:
                 if not line.endswith(b"\n"):
                     break
+                *content, check = json.loads(line)
+                if check != _check(content):
+                    raise UnreadableError(f"line {lines + 1} is not as it was written")
                 if not lines:
-                    _require(json.loads(line), made_by, path)
+                    _require(content[0], made_by, path)
                 else:
-                    point, number, received, missed = json.loads(line)
+                    point, number, received, missed = content
                     take(KeptLine(point, number, received, {int(k): count for k, count in missed.items()}))
                 lines, end = lines + 1, end + len(line)
     except (ValueError, TypeError, AttributeError) as error:
@@ -106,9 +109,12 @@ def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[Kep
     return lines
 
 
+def _check(content: Sequence[Any]) -> int:
+    """Return what ends a line: no table is made of one that a disk has changed."""
+    return crc32(json.dumps([*content]).encode())
+
+
 def _require(found: Any, made_by: dict[str, Any], path: Path) -> None:
-    if not isinstance(found, dict):
-        raise UnreadableError("its first line names no study")
     if found == made_by:
         return
     if found.get("grid") == made_by["grid"]:

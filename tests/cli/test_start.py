@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,13 @@ def imports(*words: str) -> set[str]:
         check=False,
     )
     return set(re.findall(r"^import time: .*\| +(\S+)$", ran.stderr, re.MULTILINE))
+
+
+def test_a_table_of_text_is_imported_without_what_other_tables_take(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("seq,receiver,heard\n0,bob,1\n1,bob,0\n")
+    imported = imports("-m", "bt_selfsecure", "sweep", "import", "--out", f"{tmp_path}/r.db", f"{tmp_path}/t.csv")
+    assert "pyarrow.csv" in imported
+    assert not imported & {"pyarrow.parquet", "pandas", "asyncio", "http.client", "ssl", "matplotlib"}
 
 
 EXTRAS = {"aiocoap", "aiohttp", "bleak", "bumble", "cbor2", "dask", "filelock", "jinja2", "matplotlib", "ndef", "nfc"}

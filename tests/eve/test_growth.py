@@ -52,6 +52,13 @@ def last_of_the_longest(draw: random.Random, number: int) -> Frame:
     return Frame(Profile.HARDENED, Kind.RAND, 0, limits.MAX_BURST - 1, session, bytes(limits.BURST_MESSAGE_BYTES))
 
 
+def long_accept(draw: random.Random, number: int) -> Frame:
+    """The longest that goes out: whoever pads what others need not read fills no more than the rest."""
+    session = draw.randbytes(limits.SESSION_ID_BYTES)
+    message = session + bytes(limits.MAX_LEN - limits.SESSION_ID_BYTES)
+    return Frame(Profile.HARDENED, Kind.ACCEPT, rand=draw.randbytes(limits.NONCE_BYTES), message=message)
+
+
 def data(draw: random.Random, number: int) -> Frame:
     return Frame(Profile.HARDENED, Kind.DATA, 0, number % 256, message=draw.randbytes(8), mac=draw.randbytes(16))
 
@@ -93,6 +100,13 @@ def test_a_report_over_320_000_packets_of_made_up_sessions_takes_at_most_100_mib
     few, many = (mebibytes(tmp_path, make, count) for count in (FEW, MANY))
     assert many <= MOST_MIB
     assert math.log(many / few, 16) < 0.3
+
+
+@pytest.mark.long
+def test_a_report_over_made_up_sessions_of_the_greatest_length_is_bounded_too(tmp_path: Path) -> None:
+    few, many = (mebibytes(tmp_path, long_accept, count) for count in (FEW, 2 * FEW))
+    assert few <= 1.2 * MOST_MIB
+    assert math.log(many / few, 2) < 0.1
 
 
 def test_a_few_packets_of_a_seq_that_no_burst_reaches_take_no_more_room_than_others(tmp_path: Path) -> None:

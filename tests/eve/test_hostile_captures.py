@@ -211,12 +211,54 @@ def test_frames_are_kept_up_to_a_stated_number_and_the_rest_is_counted(
     assert "frames heard when there was no room for more: 37" in capsys.readouterr().out
 
 
+def test_frames_are_kept_up_to_a_stated_size_of_all_and_the_rest_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compressed capture has a hundred times its own size, in frames of five thousand bytes."""
+    monkeypatch.setattr(establishments, "MOST_BYTES", 100_000)
+    long = [Frame(PROFILE, Kind.DATA, 0, seq, message=random(limits.MAX_LEN), mac=random(16)) for seq in range(40)]
+    requests = [Frame(PROFILE, Kind.REQUEST, rand=random(16), message=random(3000)) for _ in range(40)]
+    answers = [
+        Frame(PROFILE, kind, rand=random(16), message=random(3000), mac=mac)
+        for kind, mac in ((Kind.ACCEPT, b""), (Kind.RESPONSE, random(16)))
+        for _ in range(20)
+    ]
+    for frames, kept in ((long, 24), (requests, 33), (answers, 33)):
+        assert judged(tmp_path, frames).not_kept == len(frames) - kept
+    e = Establishment()
+    assert not judged(tmp_path, [*e.heard, e.sound]).not_kept
+
+
 def test_accepts_that_nothing_followed_are_listed_as_far_as_anybody_serves_them(tmp_path: Path) -> None:
     e = Establishment()
     report = judged(tmp_path, [*e.heard, e.sound, *(e.another_accept() for _ in range(500))])
     assert len(report.verdicts) == limits.MAX_RESPONDERS + 1
     assert report.decided
     assert report.broken
+
+
+def test_of_requests_with_one_session_id_as_many_are_looked_at_as_of_rival_responses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would be paired with each accept: of 400 packets 40 000 pairs."""
+    pairs: list[Frame] = []
+
+    def counted(request: Frame, accept: Frame) -> bytes:
+        pairs.append(request)
+        return pair_id(request, accept)
+
+    monkeypatch.setattr(establishments, "pair_id", counted)
+    e = Establishment()
+    forged = [
+        Frame(PROFILE, Kind.REQUEST, rand=e.request.rand[: limits.SESSION_ID_BYTES] + random(8), message=bytes(20))
+        for _ in range(200)
+    ]
+    report = judged(tmp_path, [*e.heard, e.sound, *forged, *(e.another_accept() for _ in range(199))])
+    assert len(pairs) == MOST_RIVALS * 200
+    assert len(report.verdicts) == limits.MAX_RESPONDERS + 1
+    assert report.left_out == 201 - MOST_RIVALS
+    assert report.broken
+    assert not report.decided
 
 
 def test_establishments_are_told_in_the_order_in_which_they_began(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,7 @@ from timed_data import Air, heard
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep import numbered
+from bt_selfsecure.sweep import columns, numbered
 from bt_selfsecure.sweep.importing import Circumstances, import_csv, import_sources
 from bt_selfsecure.sweep.store import Store
 
@@ -43,7 +45,7 @@ CELLS = {
 @st.composite
 def tables(draw: st.DrawFn) -> str:
     """Mostly a table without a fault, some cells of which were changed."""
-    columns = [name for name in HEADER if name in ("seq", "receiver", "heard") or draw(st.booleans())]
+    names = [name for name in HEADER if name in ("seq", "receiver", "heard") or draw(st.booleans())]
     delimiter = draw(st.sampled_from(",,,;\t"))
     rows = [
         {"run": run, "seq": str(seq), "receiver": name, "heard": str(draw(st.integers(0, 1)))}
@@ -55,9 +57,9 @@ def tables(draw: st.DrawFn) -> str:
         Random(draw(st.integers(0, 9))).shuffle(rows)
         rows.sort(key=lambda row: row["run"])
     for _ in range(draw(st.integers(0, 2))):
-        column = draw(st.sampled_from(columns))
+        column = draw(st.sampled_from(names))
         draw(st.sampled_from(rows))[column] = draw(st.sampled_from(CELLS[column]))
-    lines = [delimiter.join(columns), *(delimiter.join(row.get(name, "") for name in columns) for row in rows)]
+    lines = [delimiter.join(names), *(delimiter.join(row.get(name, "") for name in names) for row in rows)]
     return draw(st.sampled_from(["\n", "\r\n"])).join(lines) + draw(st.sampled_from(["", "\n", "\n\n"]))
 
 
@@ -83,18 +85,27 @@ def row_by_row() -> Callable[[Path, Circumstances], object]:
     return read
 
 
-@given(tables(), st.sampled_from([{}, {"packets": 4}, {"first": 0, "last": 5}]))
-@example("seq,receiver,heard\n0x0,bob,1\n", {})
-@example('seq,receiver,heard\n0, "eve",1\n0,"bob",1\n', {})
-@example('seq,receiver,heard,note\n0,bob,1,"a\n1,bob,1,b"\n1,bob,1,\n', {})
-@example("seq,receiver\n0,bob\n2,bob\n2,bob\n9,bob\n", {"packets": 10})
+@given(tables(), st.sampled_from([{}, {"packets": 4}, {"first": 0, "last": 5}]), st.sampled_from([1 << 18, 20, 60]))
+@example("seq,receiver,heard\n0x0,bob,1\n", {}, 1 << 18)
+@example('seq,receiver,heard\n0, "eve",1\n0,"bob",1\n', {}, 1 << 18)
+@example('seq,receiver,heard,note\n0,bob,1,"a\n1,bob,1,b"\n1,bob,1,\n', {}, 1 << 18)
+@example("seq,receiver\n0,bob\n2,bob\n2,bob\n9,bob\n", {"packets": 10}, 1 << 18)
+@example('seq,receiver,heard,note\n0,bob,1,"a\n1,bob,1,b"\n1,bob,1,\n', {}, 20)
+@example("seq,receiver,heard\r0,bob,1\r1,bob,1\r\n2,bob,1", {}, 19)
 @settings(max_examples=part_of(150), deadline=None)
 def test_by_column_a_table_is_the_same_runs_or_the_same_fault_as_row_by_row(
-    tmp_path_factory: pytest.TempPathFactory, row_by_row: Callable[..., object], text: str, how: dict[str, Any]
+    tmp_path_factory: pytest.TempPathFactory,
+    row_by_row: Callable[..., object],
+    text: str,
+    how: dict[str, Any],
+    block_bytes: int,
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "table.csv"
     file.write_text(text, newline="")
-    assert told(file, Circumstances(**how)) == row_by_row(file, Circumstances(**how))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "BLOCK_BYTES", block_bytes)
+        patch.setattr(columns, "QUOTED_BLOCK_BYTES", block_bytes // 2)
+        assert told(file, Circumstances(**how)) == row_by_row(file, Circumstances(**how))
 
 
 def by_column_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +173,8 @@ def test_a_fault_in_parquet_is_named_with_its_row(tmp_path: Path) -> None:
     assert "t.parquet, row 21: not a reception: heard is ''" in str(told(tmp_path / "t.parquet", Circumstances()))
     pq.write_table(pa.Table.from_pylist([*ROWS, ROWS[3]]), tmp_path / "t.parquet")
     assert "row 21: packet 3 at 'bob' comes a second time" in str(told(tmp_path / "t.parquet", Circumstances()))
+    pq.write_table(pa.Table.from_pylist(ROWS[:-1]), tmp_path / "t.parquet")
+    assert "the run '1' from row 1 on: there is no row for packet" in str(told(tmp_path / "t.parquet", Circumstances()))
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and then nothing")
     assert "is not a Parquet file" in str(told(tmp_path / "t.parquet", Circumstances()))
     assert "\n" not in str(told(tmp_path / "t.parquet", Circumstances()))
@@ -189,6 +202,24 @@ def test_parquet_without_numbers_is_joined_by_time(tmp_path: Path) -> None:
             assert main(["sweep", "import", "--out", str(tmp_path / "r.db"), str(tmp_path / "t.parquet")]) == 0
         else:
             assert "takes two receivers" in str(told(tmp_path / "t.parquet", Circumstances()))
+
+
+def test_a_table_of_text_is_read_by_no_thread_of_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that still wants Python while the process ends takes that down with SIGABRT."""
+    threads: list[int] = []
+
+    class Watched(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            threads.append(threading.get_ident())
+            return super().read(-1 if size is None else size) or b""
+
+    by_column_alone(monkeypatch)
+    monkeypatch.setattr(columns, "opened", Watched)
+    rows = (f"{seq},bob,{int(seq % 7 > 0)}\n" for seq in range(60_000))
+    (file := tmp_path / "t.csv").write_text("seq,receiver,heard\n" + "".join(rows))
+    assert isinstance(told(file, Circumstances()), list)
+    assert len(threads) > 2
+    assert set(threads) == {threading.get_ident()}
 
 
 def test_a_table_in_gzip_is_the_same_table(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -22,8 +23,11 @@ from bt_selfsecure.air import capture
 from bt_selfsecure.bearers.advertising_data import manufacturer_data
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
+from bt_selfsecure.sweep import captured
 from bt_selfsecure.sweep.exporting import COLUMNS, export
+from bt_selfsecure.sweep.gathering import Gathered
 from bt_selfsecure.sweep.importing import Circumstances, import_csv, import_sources
 from bt_selfsecure.sweep.store import Reception, Store
 
@@ -811,6 +815,36 @@ def test_other_bursts_that_lost_the_same_packets_are_other_runs(store: Store, tm
         import_sources(store, again, Circumstances(), silent)
 
 
+def test_a_forged_packet_makes_no_longer_run_than_a_burst_can_be_and_takes_no_row_for_each_that_it_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[int] = []
+    put = Gathered.put
+    monkeypatch.setattr(Gathered, "put", lambda self, seq, *row: rows.append(seq) or put(self, seq, *row))
+    with capture.PcapngWriter(tmp_path / "bob.pcapng") as writer:
+        for number, (seq, tag) in enumerate([(0, b"aa"), (1, b"aa"), (limits.MAX_BURST - 1, b"bb"), (0xFFFF, b"aa")]):
+            packet = burst_packet(seq, tag)
+            writer.write(1000.0 + number / 10, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, packet)
+    assert command(tmp_path / "r.db", f"bob={tmp_path}/bob.pcapng") == 0
+    assert "3 of our bursts, 1 of a number that no burst\n  reaches, left out" in capsys.readouterr().out
+    assert rows == [0, 1, limits.MAX_BURST - 1]
+    with Store(tmp_path / "r.db") as store:
+        assert [run.info.packets for run in store.runs()] == [2, limits.MAX_BURST]
+        assert list(store.packed(2)["bob"].fates()).count(1) == 1
+
+
+def test_a_capture_of_more_bursts_than_a_sweep_has_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(captured, "MOST_BURSTS", 3)
+    with capture.PcapngWriter(tmp_path / "bob.pcapng") as writer:
+        for tag in (b"aa", b"bb", b"cc", b"aa", b"dd"):
+            writer.write(1000.0, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, burst_packet(0, tag))
+    with pytest.raises(UsageError, match=r"bob\.pcapng has packets of more than 3 bursts, .*: cut it"):
+        import_sources(store, [f"bob={tmp_path}/bob.pcapng"], Circumstances(), silent)
+    assert not store.runs()
+
+
 def test_conditions_of_captures_have_values_not_columns(store: Store, tmp_path: Path) -> None:
     with capture.PcapngWriter(tmp_path / "bob.pcapng") as writer:
         writer.write(1000.0, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, burst_packet(0, b"aa"))
@@ -825,13 +859,18 @@ def test_captures_without_our_bursts_and_sources_of_no_kind_are_refused(store: S
     with capture.PcapngWriter(tmp_path / "empty.pcapng"):
         pass
     (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe.csv")
     for sources, words in (
+        ([f"{tmp_path}/pipe.csv"], "is a pipe, .*: save it to a file first"),
+        ([f"bob={tmp_path}/pipe.csv"], "is a pipe"),
         ([f"bob={tmp_path}/empty.pcapng"], "no burst packet|no capture has"),
         ([f"bob={tmp_path}/none.pcapng"], "can't read"),
         (["bob.pcapng"], "as in bob=bob.pcapng"),
         (["x.pcap"], "as in bob=x.pcap"),
         (["x.pklg.gz"], "as in bob=x.pklg.gz"),
         ([f"{tmp_path}/empty"], "as in bob=.*/empty"),
+        (["sweep.jsonl"], "JSON Lines, .* give the sweep itself, or the same as CSV or Parquet"),
+        (["bob=sweep.JSONL.gz"], "JSON Lines"),
         (["bob"], "can't tell what"),
         (["=x", "bob="], "LISTENER=CAPTURE"),
         ([f"bob={tmp_path}/empty.pcapng", f"bob={tmp_path}/empty.pcapng"], "LISTENER=CAPTURE"),

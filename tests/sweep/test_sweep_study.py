@@ -123,6 +123,25 @@ def test_a_grid_with_a_fault_is_refused_with_its_line(grid: Path, change: tuple[
         study.read_grid(grid)
 
 
+@pytest.mark.parametrize("between", [", ", ",\n", ",  # m\n"])
+def test_a_grid_may_name_as_many_points_as_a_study_has_each_with_all_its_digits(grid: Path, between: str) -> None:
+    """Lists of programs stand on one line, those of spreadsheets and editors have a line for each value."""
+    number = study.MOST_POINTS if between == ", " else study.MOST_POINTS // 10
+    values = [0.1 + 0.8 * i / number for i in range(number)]
+    text = f"[study]\neve_loss = [0.1]\npackets = [100]\nbob_loss = [{between.join(map(str, values))}\n]\n"
+    grid.write_text(text)
+    assert study.read_grid(grid).bob_loss == tuple(values)
+    grid.write_text(text.replace("\n]\n", "\n]\ntrials = 0\n"))
+    with pytest.raises(UsageError, match=rf"grid\.toml:{text.count(chr(10)) + 1}: \[study\] trials"):
+        study.read_grid(grid)
+
+
+def test_a_file_that_is_larger_than_any_grid_is_refused_with_what_a_grid_has_room_for(grid: Path) -> None:
+    grid.write_text("#" * (study.MOST_BYTES + 1))
+    with pytest.raises(UsageError, match=r"has more than 4096 KiB: that is no study"):
+        study.read_grid(grid)
+
+
 def test_the_command_shows_the_table_and_names_the_file(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grid.write_text(GRID.replace("40_000", "1000"))
     assert main(["sweep", "study", str(grid)]) == 0
@@ -131,6 +150,13 @@ def test_the_command_shows_the_table_and_names_the_file(grid: Path, capsys: pyte
     assert str(grid.with_suffix(".parquet")) in shown
     assert max(map(len, shown.splitlines()[:9])) <= 80
     assert main(["sweep", "study", str(grid), "--out", "x.csv"]) == 2
+
+
+def test_an_empty_address_of_a_scheduler_is_none_and_not_this_computer(
+    grid: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", "study", str(grid), "--scheduler", ""]) == 2
+    assert "no Dask scheduler can be used at '' (missing port" in capsys.readouterr().err
 
 
 @pytest.mark.long
@@ -157,6 +183,24 @@ def test_a_point_has_the_same_row_in_every_grid(grid: Path, tmp_path: Path) -> N
     grid.write_text(GRID.replace("[0.1, 0.2]", "[0.05, 0.1, 0.15, 0.2]").replace("[100]", "[50, 100]"))
     after = study.run(study.read_grid(grid), tmp_path / "after.parquet", None, silent)
     assert set(before) < set(after)
+
+
+def test_pieces_of_which_a_digit_has_changed_are_damaged_and_make_no_other_table(grid: Path) -> None:
+    def stop(done: int, of: int) -> None:
+        if done > 100_000:
+            raise KeyboardInterrupt
+
+    out = grid.with_suffix(".parquet")
+    with pytest.raises(KeyboardInterrupt):
+        study.run(study.read_grid(grid), out, None, stop)
+    pieces = out.with_name("grid.parquet.pieces")
+    whole = pieces.read_bytes()
+    for place in [place for place, octet in enumerate(whole) if octet in b"123456789"][::7]:
+        pieces.write_bytes(whole[:place] + b"0" + whole[place + 1 :])
+        with pytest.raises(UsageError, match=r"is damaged .*: remove it"):
+            study.run(study.read_grid(grid), out, None, silent)
+    pieces.write_bytes(whole)
+    assert study.run(study.read_grid(grid), out, None, silent)
 
 
 def test_pieces_of_another_version_are_not_taken(

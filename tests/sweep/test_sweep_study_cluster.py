@@ -213,6 +213,24 @@ def test_the_last_worker_that_hangs_is_said_and_the_study_goes_on_with_it(cluste
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("returns", [False, True])
+def test_a_worker_that_hangs_among_others_is_said_and_they_do_what_it_had(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, returns: bool
+) -> None:
+    """Dask itself would leave its tasks to it for five minutes."""
+    hangs = cluster.worker()
+    cluster.worker()
+    if returns:
+        cluster.when_told = lambda: hangs.send_signal(signal.SIGCONT)
+    began = time.monotonic()
+    require_the_same_bytes(cluster, lambda: hangs.send_signal(signal.SIGSTOP))
+    assert time.monotonic() - began < 120
+    (told,) = cluster.told
+    assert "no answer any more from tcp://" in told
+    assert "the other workers do what it had" in told
+
+
+@pytest.mark.long
 def test_a_worker_that_hangs_does_not_keep_the_study_from_leaving_another_one_out(cluster: Cluster) -> None:
     hangs = cluster.worker()
     cluster.worker()
@@ -275,6 +293,17 @@ def test_an_address_where_no_scheduler_can_be_used_is_said_in_one_line(tmp_path:
     (line,) = done.stderr.splitlines()
     assert f"at {address} (" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.toml"]
+
+
+@pytest.mark.long
+def test_a_scheduler_that_hangs_from_the_beginning_is_said_in_one_line(cluster: Cluster) -> None:
+    cluster.processes[0].send_signal(signal.SIGSTOP)
+    (path := cluster.folder / "grid.toml").write_text(GRID)
+    command = [sys.executable, "-c", SOON_TIRED, "sweep", "study", str(path), "--scheduler", cluster.address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"at {cluster.address} (it takes the connection and does not answer)" in line
 
 
 def cpu_s(pid: int) -> float:

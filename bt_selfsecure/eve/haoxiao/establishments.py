@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from typing import Final
 
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
@@ -16,10 +17,12 @@ from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, deco
 from bt_selfsecure.protocols.haoxiao.material import pair_id
 
 MOST_RIVALS: Final = 32
-"""Responses of one establishment that are looked at, those heard first: honest ones are one a part, seldom above three.
-Whoever forges more hides what is behind, and is told to."""
+"""Responses of one establishment that are looked at, those heard first: honest ones are one a part, seldom above three;
+and requests of one session id, of which one is honest. Whoever forges more hides what is behind, and is told to."""
 MOST_FRAMES: Final = 1 << 20
 """That are kept: some 200 MB, a week of two busy devices. A small file may unpack to a hundred times that."""
+MOST_BYTES: Final = 1 << 27
+"""Of what is kept of them: packets of bursts come to a quarter of it, a session of long messages to all."""
 MOST_BEGUN: Final = 1 << 14
 """Requests, accepts, responses and bursts among them: of some three thousand establishments, which are more frames than
 may be kept. Each takes as much room as ten burst packets, and whoever makes sessions up fills nothing else."""
@@ -40,9 +43,11 @@ class Eavesdropper:
         """Burst packets whose Seq no burst reaches: somebody forges."""
         self.not_kept = 0
         """Frames heard when there was no room any more, copies included."""
+        self.left_out = 0
+        """Requests that `establishments` did not look at: too many had the same session id."""
         self.data_frames = 0
         """Data frames, each once."""
-        self._kept = self._begun = 0
+        self._kept = self._begun = self._octets = 0
         self._session: Final[dict[bytes, None]] = {}
         """Frames of sessions (Phase 1) as they came: half the room of what they say."""
         self._requests: Final[dict[bytes, Frame]] = {}
@@ -65,9 +70,8 @@ class Eavesdropper:
             self._file_under(self._accepts, frame.message[: limits.SESSION_ID_BYTES], frame.rand + frame.message, frame)
         elif frame.kind is Kind.RESPONSE:
             self._file_under(self._responses, frame.message[: limits.PAIR_ID_BYTES], frame.mac + frame.message, frame)
-        elif frame.kind.phase and data not in self._session and self._has_room():
+        elif frame.kind.phase and data not in self._session and self._has_room(len(data)):
             self._session[data] = None
-            self._kept += 1
             self.data_frames += frame.kind is Kind.DATA
         return frame
 
@@ -83,27 +87,28 @@ class Eavesdropper:
         known = burst.get(frame.seq) if burst is not None else None
         if known is not None:
             self.contradictions += known != frame.message
-        elif self._has_room(begins=burst is None):
+        elif self._has_room(len(frame.message), begins=burst is None):
             self._bursts.setdefault(frame.rand, {})[frame.seq] = frame.message
-            self._kept += 1
-            self._begun += burst is None
 
     def _file(self, where: dict[bytes, Frame], key: bytes, frame: Frame) -> None:
         """What was filed under this key first stays; a copy takes no room."""
-        if key not in where and self._has_room(begins=True):
+        if key not in where and self._has_room(len(frame.message), begins=True):
             where[key] = frame
-            self._kept += 1
-            self._begun += 1
 
-    def _file_under(self, where: dict[bytes, dict[bytes, Frame]], name: bytes, key: bytes, frame: Frame) -> None:
-        """The same, among those of this name."""
+    def _file_under(self, where: dict[bytes, dict[bytes, Frame]], name: bytes, content: bytes, frame: Frame) -> None:
+        """The same, among those of this name, by a digest of the content, which may be long."""
         group = where.get(name, {})
-        self._file(group, key, frame)
+        self._file(group, blake2b(content, digest_size=16).digest(), frame)
         if group:
             where[name] = group
 
-    def _has_room(self, *, begins: bool = False) -> bool:
-        room = self._kept < MOST_FRAMES and not (begins and self._begun >= MOST_BEGUN)
+    def _has_room(self, octets: int, *, begins: bool = False) -> bool:
+        """Return whether one more is kept, of so many octets, and count it as that or as one that is not."""
+        room = self._kept < MOST_FRAMES and self._octets + octets <= MOST_BYTES
+        room = room and not (begins and self._begun >= MOST_BEGUN)
+        self._kept += room
+        self._octets += octets * room
+        self._begun += room and begins
         self.not_kept += not room
         return room
 
@@ -141,16 +146,21 @@ class Eavesdropper:
     def _pairs(self) -> Iterator[tuple[Frame | None, Frame | None, bytes, list[bytes]]]:
         """Request and accept, as far as heard, the pair's id, and the names of its burst."""
         claimed = set()
+        requests, unanswered = Counter[bytes](), Counter[bytes]()
+        self.left_out = 0
         for request in self._requests.values():
             ids = [request.rand[:size] for size in (limits.SESSION_ID_BYTES, limits.SESSION_TAG_BYTES)]
             names = [name for name in ids if name in self._bursts]
             claimed.update(names)
+            requests[ids[0]] += 1
+            if requests[ids[0]] > MOST_RIVALS:
+                self.left_out += 1
+                continue
             accepts = [a for a in self._accepts.get(ids[0], {}).values() if a.profile is request.profile]
-            unanswered = 0
             for accept in accepts:
                 pair = pair_id(request, accept)
-                unanswered += pair not in self._responses
-                if pair in self._responses or unanswered <= limits.MAX_RESPONDERS:
+                unanswered[ids[0]] += pair not in self._responses
+                if pair in self._responses or unanswered[ids[0]] <= limits.MAX_RESPONDERS:
                     yield request, accept, pair, names
             if names and not accepts:
                 yield request, None, b"", names

@@ -113,7 +113,7 @@ class Judge:
             tuple(_read(way, thief) for way, thief in zip(cycle(OWNER), self._stolen, strict=False)),
             refused=self._eve.refused,
             not_kept=self._eve.not_kept,
-            left_out=self._left_out + sum(not thief.tries_left for thief in self._stolen),
+            left_out=self._left_out + self._eve.left_out + sum(not thief.tries_left for thief in self._stolen),
             repair_used_up=bool(self._work and self._damaged and not self._tries),
             skipped=dict(self._skipped),
             group_fragments=self._groups.fragments,
