@@ -91,7 +91,9 @@ class KeptGenerations:
     """Holds what of it must be on disk before anything of it is said."""
 
     fresh: Generation | None = None
-    """Of a K_0 that the session does not use yet, or from which nobody wanted a key."""
+    """Of the K_0 that the session uses, from which nobody wanted a key."""
+    offered: Generation | None = None
+    """Of a K_0 that the session does not use yet, and may never: the peer may not have it."""
     newest: Generation | None = None
     """Which this end holds, and says so."""
     agreed: Generation | None = None
@@ -101,7 +103,7 @@ class KeptGenerations:
 
     def to_fields(self) -> dict[str, Any]:
         """Return it as fields of JSON."""
-        of = {"fresh": self.fresh, "newest": self.newest, "agreed": self.agreed}
+        of = {"fresh": self.fresh, "offered": self.offered, "newest": self.newest, "agreed": self.agreed}
         links = {name: [one.name.hex(), one.number, one.root.hex()] for name, one in of.items() if one}
         return links | {"wanted": self.wanted}
 
@@ -109,7 +111,7 @@ class KeptGenerations:
     def from_fields(cls, fields: dict[str, Any]) -> KeptGenerations:
         """Read what `to_fields` has written. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
         links = {}
-        for which in ("fresh", "newest", "agreed"):
+        for which in ("fresh", "offered", "newest", "agreed"):
             if which in fields:
                 name, number, root = fields[which]
                 links[which] = Generation(bytes.fromhex(name), int(number), bytes.fromhex(root))
@@ -133,10 +135,13 @@ class Generations:
         """Take X_0 of a K_0 that was agreed on; `use` when the session has gone over to it. Unless it `continues` the
         key before it, whose continuity key then is in it, the peer may be another one: nothing is held in common."""
         agreed = self.kept.agreed if continues else None
-        self.kept = replace(self.kept, fresh=Generation.first(export_root) if export_root else None, agreed=agreed)
+        fresh, offered = (self.kept.fresh, Generation.first(export_root)) if export_root else (None, None)
+        self.kept = replace(self.kept, fresh=fresh, offered=offered, agreed=agreed)
 
     def use(self) -> None:
         """Take note that both ends use the K_0 of the last `offer`."""
+        if self.kept.offered:
+            self.kept = replace(self.kept, fresh=self.kept.offered, offered=None)
         if self.kept.wanted:
             self._begin()
 
@@ -167,11 +172,13 @@ class Generations:
         if held is None:
             return False
         name, number = held
-        fresh, newest = self.kept.fresh, self.kept.newest
+        fresh, offered = self.kept.fresh, self.kept.offered
+        if offered and name == offered.name:  # the peer uses that K_0
+            fresh, self.kept = offered, replace(self.kept, fresh=offered, offered=None)
         if fresh and name == fresh.name:
             self.kept = replace(self.kept, wanted=True)
             self._begin()
-            newest = self.kept.newest
+        newest = self.kept.newest
         if newest is None or name != newest.name or not 0 <= number - newest.number <= MOST_AHEAD:
             return False
         if number > newest.number:

@@ -32,6 +32,7 @@ def pair() -> tuple[Generations, Generations]:
     ends = Generations(KeptGenerations()), Generations(KeptGenerations())
     for end in ends:
         end.offer(X_0, continues=True)
+        end.use()
     return ends
 
 
@@ -114,6 +115,34 @@ def test_an_end_that_was_restored_goes_forward_to_its_peer_and_nobody_goes_back(
     assert restored.agreed == bob.agreed == alice.agreed
     assert bob.agreed
     assert bob.agreed.number == 3
+
+
+@pytest.mark.parametrize("after_a_restart", [False, True])
+def test_a_key_that_the_peer_never_got_is_in_the_way_of_none_that_the_session_uses(after_a_restart: bool) -> None:
+    """An establishment fails at its last packet: one end has the K_0, and the session goes on with the one before."""
+    alice, bob = pair()
+    alice.offer(bytes(32), continues=True)
+    if after_a_restart:
+        alice = Generations(KeptGenerations.from_fields(json.loads(json.dumps(alice.kept.to_fields()))))
+    alice.want()
+    talk(alice, bob)
+    assert alice.agreed
+    assert alice.agreed == bob.agreed == Generation.first(X_0)
+
+
+def test_a_key_is_wanted_of_a_chain_as_soon_as_the_session_uses_it_and_not_before() -> None:
+    alice, bob = pair()
+    alice.want()
+    talk(alice, bob)
+    for end in (alice, bob):
+        end.offer(bytes(32), continues=True)
+    assert not alice.to_say
+    alice.use()
+    talk(alice, bob)
+    assert alice.agreed
+    assert alice.agreed == bob.agreed == Generation.first(bytes(32))
+    bob.use()
+    assert not bob.to_say
 
 
 def test_a_key_without_continuity_takes_the_keys_of_the_peer_before_it_away() -> None:
