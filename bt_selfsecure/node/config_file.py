@@ -37,6 +37,7 @@ def load(path: Path) -> ConfigFile:
     """Read it for a node: every value, what they demand of each other, and who was paired. Raises UsageError, one line
     with file, line, key and what was expected."""
     file = with_paired(read(path))
+    require_keys(paired_peers(file.config.node.state_directory))
     check(file)
     return file
 
@@ -45,7 +46,6 @@ def with_paired(file: ConfigFile) -> ConfigFile:
     """Return it with the peers that were paired, where they may be read. Raises `UsageError`."""
     config = file.config
     paired = paired_peers(config.node.state_directory)
-    require_keys(paired)
     for number, peer in enumerate(config.peer):
         for other in paired:
             for name in ("name", "address"):
