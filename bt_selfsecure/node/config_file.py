@@ -36,8 +36,9 @@ class ConfigFile:
 def load(path: Path) -> ConfigFile:
     """Read it for a node: every value, what they demand of each other, and who was paired. Raises UsageError, one line
     with file, line, key and what was expected."""
-    file = with_paired(read(path))
-    require_keys(paired_peers(file.config.node.state_directory))
+    own = read(path)
+    file = with_paired(own)
+    require_keys(file.config.peer[len(own.config.peer) :])
     check(file)
     return file
 
