@@ -141,7 +141,7 @@ class Generations:
     def use(self) -> None:
         """Take note that both ends use the K_0 of the last `offer`."""
         if self.kept.offered:
-            self.kept = replace(self.kept, fresh=self.kept.offered, offered=None)
+            self._go_over()
         if self.kept.wanted:
             self._begin()
 
@@ -172,10 +172,9 @@ class Generations:
         if held is None:
             return False
         name, number = held
-        fresh, offered = self.kept.fresh, self.kept.offered
-        if offered and name == offered.name:  # the peer uses that K_0
-            fresh, self.kept = offered, replace(self.kept, fresh=offered, offered=None)
-        if fresh and name == fresh.name:
+        if self.kept.offered and name == self.kept.offered.name:  # the peer uses that K_0
+            self._go_over()
+        if self.kept.fresh and name == self.kept.fresh.name:
             self.kept = replace(self.kept, wanted=True)
             self._begin()
         newest = self.kept.newest
@@ -188,6 +187,10 @@ class Generations:
             return False
         self.kept = replace(self.kept, agreed=newest)
         return True
+
+    def _go_over(self) -> None:
+        """The K_0 of the last `offer` is in use."""
+        self.kept = replace(self.kept, fresh=self.kept.offered, offered=None)
 
     def _begin(self) -> None:
         if self.kept.fresh:
