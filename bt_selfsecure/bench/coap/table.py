@@ -136,18 +136,22 @@ def started(ways: Sequence[TableWay], host: str, ports: Sequence[int]) -> Iterat
     """Run the servers of these ways meanwhile. Yields what raises `BenchError` once one of them has ended."""
     none = subprocess.DEVNULL
     with ExitStack() as closing:
-        processes = []
+        servers = []
         for way, port in zip(ways, ports, strict=True):
-            process = subprocess.Popen(way.server(host, port), stdin=none, stdout=none, stderr=none, cwd=FOLDER)
+            said = closing.enter_context(tempfile.TemporaryFile())
+            process = subprocess.Popen(way.server(host, port), stdin=none, stdout=none, stderr=said, cwd=FOLDER)
             closing.callback(process.wait)
             closing.callback(process.kill)
-            processes.append(process)
+            servers.append((way.name, port, process, said))
 
         def check() -> None:
-            for way, port, process in zip(ways, ports, processes, strict=True):
+            for name, port, process, said in servers:
                 if process.poll() is not None:
+                    said.seek(0)
+                    *_, last = ["nothing", *said.read().decode(errors="replace").splitlines()]
                     raise BenchError(
-                        f"the server of {way.name} ended: is {host} this computer's, and UDP port {port} free?"
+                        f"the server of {name} ended: is {host} this computer's, and UDP port {port} free? Its last "
+                        f"word: {last.removeprefix('bt-selfsecure: ')}"
                     )
 
         yield check
