@@ -18,12 +18,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.iot.cloud.config import read_config
 from bt_selfsecure.iot.cloud.running import open_base
 from bt_selfsecure.iot.folder import IdentityFolder, new_network, prepare
 from bt_selfsecure.iot.members import Member
 from bt_selfsecure.iot.sessions import IotSession, NotConnectedError, connect, negotiate
-from bt_selfsecure.node.two_nodes import free_ports
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.records import ReadingRecord, encode_record
 from bt_selfsecure.protocols.iotcrypto.transmission import TransmissionEnd
@@ -135,7 +135,7 @@ async def measured(args: argparse.Namespace, folder: Path) -> None:
         one = IdentityFolder(folder / f"g{number}")
         prepare(one, Role.GATEWAY, f"g{number}", 365, owner)
         members.append(Member(one, Role.GATEWAY))
-    ports, file = free_ports(HOST), folder / "cloud.toml"
+    ports, file = free_ports(HOST, 2), folder / "cloud.toml"
     file.write_text(CONFIGURATION.format(state=folder / "cloud", database=args.database, ports=ports))
     command = [sys.executable, "-m", "bt_selfsecure.cli.main", "cloud", "run", "--config", str(file)]
     process = subprocess.Popen(command)

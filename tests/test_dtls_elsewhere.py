@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from dtls_wire import IDENTITY, KEY, PATIENCE_S, WRONG, Wire, client_to, listene
 
 from bt_selfsecure.dtls.listener import DtlsListener
 from bt_selfsecure.dtls.values import Closed, Established
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.protocols.dotp.keys import Policy, Role
 from bt_selfsecure.protocols.dotp.psk import ClientKeys, ServerKeys
 from bt_selfsecure.protocols.dotp.record import DotpRecord
@@ -63,13 +63,6 @@ def type_in(program: subprocess.Popen[bytes], text: bytes) -> None:
     program.stdin.flush()
 
 
-def free_port(host: str) -> int:
-    """Return a UDP port that is free with the one after it, which libcoap takes for coaps."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
-        tried.bind((host, 0))
-        return int(tried.getsockname()[1]) & ~1
-
-
 @EACH_KEY
 def test_openssl_s_client_is_served_with_the_right_key_alone(
     key: bytes, right: bool, start: Start, loopback_host: str
@@ -92,7 +85,7 @@ def test_openssl_s_client_is_served_with_the_right_key_alone(
 def test_openssl_s_server_serves_us_with_the_right_key_alone(
     key: bytes, right: bool, start: Start, loopback_host: str
 ) -> None:
-    port = free_port(loopback_host)
+    (port,) = free_ports(loopback_host, 1)
     server = start(
         *("openssl", "s_server", "-dtls1_2", "-psk", KEY.hex(), "-psk_identity", IDENTITY.decode(), "-nocert"),
         *("-listen", "-cipher", "PSK-CHACHA20-POLY1305", "-accept", f"{loopback_host}:{port}"),
@@ -132,7 +125,7 @@ def test_libcoaps_client_gets_its_resource_with_the_right_key_alone(
 def test_libcoaps_server_gives_us_its_resource_with_the_right_key_alone(
     library: str, key: bytes, right: bool, start: Start, loopback_host: str, tmp_path: Path
 ) -> None:
-    port = free_port(loopback_host)
+    (port,) = free_ports(loopback_host, 1, 2)  # libcoap takes the next one for coaps
     identities = tmp_path / "identities"
     identities.write_text(f"CoAP,{IDENTITY.decode()},{KEY.decode()}\n")
     start(f"coap-server-{library}", "-A", loopback_host, "-p", port, "-k", "1234", "-h", "CoAP", "-i", identities)

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from bt_selfsecure.bearers import ipsp_kernel
-from bt_selfsecure.bench.coap.table import HOST, SLOW, RelayProcess, free_ports
+from bt_selfsecure.bench.coap.table import HOST, SLOW, RelayProcess
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.isolated import python_module
 from bt_selfsecure.node import beacon, report
 from bt_selfsecure.node.advertiser import Advertiser
@@ -70,7 +71,7 @@ async def the_two_nodes_of_a_trial() -> None:
 
 
 async def the_relay_of_the_coap_bench() -> None:
-    RelayProcess(SLOW, HOST, free_ports(1)).close()
+    RelayProcess(SLOW, HOST, free_ports(HOST, 1)).close()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node.client import NodeAwayError, NodeClient
 from bt_selfsecure.node.config_file import load, parse
@@ -60,7 +60,9 @@ class TwoNodes:
         self.folder: Final = folder.absolute()
         share = f"{loss:.6f}".rstrip("0")
         self.processes: Final[dict[str, subprocess.Popen[bytes]]] = {}
-        places = dict(zip(ADDRESSES, (f"{host}:{port}" for port in ports or free_ports(host)), strict=True))
+        places = dict(
+            zip(ADDRESSES, (f"{host}:{port}" for port in ports or free_ports(host, len(ADDRESSES))), strict=True)
+        )
         bearer = f"faults:loss={share};udp" if float(share) else "udp"
         texts = {name: self._configuration(name, bearer, places) for name in ADDRESSES}
         for name, text in texts.items():
@@ -163,14 +165,3 @@ def no_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
-
-
-def free_ports(host: str, count: int = 2) -> list[int]:
-    """Return UDP ports that are nobody's at this moment."""
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(count):
-            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            sock.bind((host, 0))
-            ports.append(int(sock.getsockname()[1]))
-    return ports

@@ -13,14 +13,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from bt_selfsecure.free_ports import free_ports
+
 LIVE_S = 60
-
-
-def free_port() -> int:
-    """Return a UDP port that nobody has now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def command(*words: object) -> list[str]:
@@ -73,10 +68,12 @@ def ended(*served: Served) -> Iterator[None]:
 
 
 class Home:
-    """Is a server with one controller in a folder, not started, and a node that is set up for it."""
+    """Is a server with one controller in a folder, not started, and a node that is set up for it. Two ports are
+    left for others."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port, self.nid = folder, free_port(), free_port()
+        self.folder = folder
+        self.port, self.nid, *self.spare = free_ports("127.0.0.1", 4)
         self.server, self.attic, self.node = folder / "server", folder / "attic", folder / "node"
         self.key = folder / "attic.key"
         run("serve", "--state", self.server, "--add-controller", "attic", "--nid", f"udp:127.0.0.1:{self.nid}",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bootstrap_processes import LIVE_S, Home, command, ended, free_port, run
+from bootstrap_processes import LIVE_S, Home, command, ended, run
 
 sys.path.append(str(Path(__file__).parents[1] / "oob"))
 
@@ -23,7 +23,7 @@ from bt_selfsecure.protocols.bootstrap.messages import SIZES, Kind, Profile
 def test_both_flights_go_by_nfc_readers_that_are_held_together(tmp_path: Path) -> None:
     pytest.importorskip("nfc")
     home = Home(tmp_path)
-    nfc = ("--send", "nfc", "--receive", "nfc", "--reader", f"udp:127.0.0.1:{free_port()}", "--no-peer")
+    nfc = ("--send", "nfc", "--receive", "nfc", "--reader", f"udp:127.0.0.1:{home.spare[0]}", "--no-peer")
     with ended(home.both()):
         ends = [
             subprocess.Popen(command(*words, *nfc), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from bootstrap_processes import LIVE_S, Home, LossyRelay, Served, command, ended, free_port, run
+from bootstrap_processes import LIVE_S, Home, LossyRelay, Served, command, ended, run
 
 from bt_selfsecure.bootstrap.store import BootstrapStore
 from bt_selfsecure.oob.qr import CodeKind, code_of, read_code
@@ -285,7 +285,8 @@ def test_a_node_that_began_anew_is_joined_only_when_the_newest_key_is_proved(tmp
 
 @pytest.mark.long
 def test_a_join_comes_about_over_networks_that_lose_double_and_hold_back(tmp_path: Path) -> None:
-    home, inner, nid = Home(tmp_path), free_port(), free_port()
+    home = Home(tmp_path)
+    inner, nid = home.spare
     relays = LossyRelay(inner, home.port, 1), LossyRelay(nid, home.nid, 2)
     for relay in relays:
         relay.start()

@@ -77,8 +77,8 @@ class Ends:
             self.site = OscoreSite(site(), OscorePairs([pairs[Role.SERVER]]).of)
 
     @asynccontextmanager
-    async def running(self, host: str) -> AsyncIterator[Serving]:
-        serving = await serve(self.site, host, 0, self.server)
+    async def running(self, host: str, port: int = 0) -> AsyncIterator[Serving]:
+        serving = await serve(self.site, host, port, self.server)
         try:
             yield serving
         finally:

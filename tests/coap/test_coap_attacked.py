@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from coap_processes import coap, serving
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.coap.resources import SENSOR_BYTES
 from bt_selfsecure.eve.dotp.serial_number import psk_of_session
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.protocols.dotp.keys import PaperKeys, Policy, Profile, psk
 
 EVE = [sys.executable, "-m", "bt_selfsecure", "eve", "attack"]
@@ -303,7 +303,7 @@ def test_a_woman_in_the_middle_of_sabours_handshake_reads_paper_and_of_hardened_
     profile: str, tmp_path: Path, loopback_host: str
 ) -> None:
     both_enrolled(tmp_path)
-    auth = 10_000 + (os.getpid() + 2) % 50_000
+    (auth,) = free_ports(loopback_host, 1)
     options = ("--scheme", "sabour", "--profile", profile)
     with serving(loopback_host, *options, "--auth-port", auth, "--state", tmp_path / "host") as (uri, _):
         places = [uri.removeprefix("coap://"), *([f"{loopback_host}:{auth}"] if profile == "paper" else [])]

@@ -21,6 +21,7 @@ from qr_photo import photographed
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import SENSOR_BYTES
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.protocols.dotp.keys import Policy, Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord
 
@@ -75,7 +76,7 @@ def test_sabours_handshake_says_what_the_paper_prints(profile: str, tmp_path: Pa
     records = {end: coap("identity", "--state", tmp_path / end)[1].decode().strip() for end in ("device", "host")}
     assert coap("enrol", records["device"], "--state", tmp_path / "host")[0] == 0
     assert coap("enrol", records["host"], "--state", tmp_path / "device")[0] == 0
-    port = 10_000 + os.getpid() % 50_000
+    (port,) = free_ports(loopback_host, 1)
     own = ("--scheme", "sabour", "--profile", profile, "--auth-port", port, "--state")
     with serving(loopback_host, *own, tmp_path / "host") as (uri, process):
         status, out, said = coap("get", f"{uri}/index", "-v", *own, tmp_path / "device")
@@ -156,7 +157,7 @@ def test_a_device_that_says_another_id_is_met_as_the_papers_figures_show(tmp_pat
     record = coap("identity", "--state", tmp_path / "device")[1].decode().strip()
     for end in ("device", "host"):
         assert coap("enrol", record, "--state", tmp_path / end)[0] == 0
-    port = 10_000 + (os.getpid() + 1) % 50_000
+    (port,) = free_ports(loopback_host, 1)
     own = ("--scheme", "sabour", "--profile", "paper", "--auth-port", port, "--state")
     with serving(loopback_host, *own, tmp_path / "host") as (uri, _):
         assert coap("get", f"{uri}/index", *own, tmp_path / "device")[0] == 0
@@ -258,7 +259,7 @@ def test_where_nobody_listens_sabours_handshake_says_so_at_once(
 def test_without_a_port_the_papers_device_asks_where_its_server_serves(tmp_path: Path, loopback_host: str) -> None:
     records = {end: coap("identity", "--state", tmp_path / end)[1].decode().strip() for end in ("device", "host")}
     assert coap("enrol", records["device"], "--state", tmp_path / "host")[0] == 0
-    port = 10_000 + (os.getpid() + 3) % 50_000
+    (port,) = free_ports(loopback_host, 1)
     own = ("--scheme", "sabour", "--profile", "paper", "--auth-port", port, "--state")
     with serving(loopback_host, *own, tmp_path / "host", port=None) as (uri, _):
         assert uri == f"coap://{loopback_host}:5683"

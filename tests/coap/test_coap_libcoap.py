@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import SENSOR_BYTES, site
 from bt_selfsecure.coap.schemes import DotpDtls, DtlsPsk, Plain
 from bt_selfsecure.coap.server import serve
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.psk import ClientKeys
 
@@ -92,9 +92,7 @@ def test_our_client_is_served_by_libcoaps_server(
 ) -> None:
     identities = tmp_path / "identities"
     identities.write_text("CoAP,devA,1234\n")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
-        tried.bind((loopback_host, 0))
-        port = tried.getsockname()[1] & ~1
+    (port,) = free_ports(loopback_host, 1, 2)
     words = ("-A", loopback_host, "-p", str(port), "-k", "other", "-h", "CoAP", "-i", str(identities), "-d", "9")
 
     async def test() -> None:
@@ -139,8 +137,8 @@ def test_so_many_sessions_across_a_restart_of_the_server(count: int, tmp_path: P
     ends = begun(tmp_path, "pair")
 
     async def test() -> None:
-        serving = await serve(site(), loopback_host, 0, DotpDtls([ends[Role.SERVER]]))
-        port = serving.port
+        (port,) = free_ports(loopback_host, 1)
+        serving = await serve(site(), loopback_host, port, DotpDtls([ends[Role.SERVER]]))
         for number in range(count):
             if number == count // 2:
                 await serving.close()

@@ -24,6 +24,7 @@ from bt_selfsecure.coap.sabour import HandshakeError
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, DtlsPsk, Plain
 from bt_selfsecure.coap.server import serve
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.protocols.dotp.keys import ExhaustedError, Policy, Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord
 from bt_selfsecure.protocols.sabour.client import Client
@@ -269,10 +270,10 @@ def test_a_device_of_a_server_that_was_started_anew_is_told_and_begins_anew(loop
 
     async def test() -> None:
         async with connected(Plain(), ends.device) as client:
-            async with ends.running(loopback_host) as serving:
-                uri = f"coap://{loopback_host}:{serving.port}/time"
+            (port,) = free_ports(loopback_host, 1)
+            async with ends.running(loopback_host, port):
+                uri = f"coap://{loopback_host}:{port}/time"
                 assert (await client.request("get", uri)).code == aiocoap.CONTENT
-                port = serving.port
             anew = await serve(again.site, loopback_host, port)
             with pytest.raises(NoResponseError, match="no context for this device any more"):
                 await client.request("get", uri)

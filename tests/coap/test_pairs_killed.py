@@ -21,6 +21,7 @@ from bt_selfsecure.coap.client import NoResponseError, connected
 from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.psk import ClientKeys, ServerKeys
 
@@ -109,12 +110,11 @@ def test_a_server_that_is_killed_serves_on_and_takes_nothing_that_it_answered_ag
 
     async def test() -> None:
         nonlocal served
-        port = "0"
+        (port,) = free_ports(loopback_host, 1)
         for _ in range(4):
-            with subprocess.Popen([*command, port], stdout=subprocess.PIPE, text=True) as process:
+            with subprocess.Popen([*command, str(port)], stdout=subprocess.PIPE, text=True) as process:
                 assert process.stdout is not None
                 uri = process.stdout.readline().split()[1]
-                port = uri.rsplit(":", 1)[1]
                 for _ in range(5):
                     async with connected(kind([ends[Role.CLIENT]])) as client:
                         assert (await client.request("get", f"{uri}/time")).payload

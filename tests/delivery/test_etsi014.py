@@ -29,6 +29,7 @@ from bt_selfsecure.authority import issue
 from bt_selfsecure.delivery.etsi014.key_ids import KeyId
 from bt_selfsecure.delivery.etsi014.store import KEPT_GENERATIONS, KeyStore
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.node.two_nodes import OTHER, TwoNodes
 
 pytestmark = pytest.mark.timeout(180)
@@ -43,7 +44,7 @@ class Kmes:
         issue(folder, ["kme-alice", "kme-bob", *SAE.values(), "stranger"], [])
         issue(folder / "other", ["app-a"], [])
         self.processes: dict[str, subprocess.Popen[str]] = {}
-        self.places = {name: f"127.0.0.1:{port}" for name, port in zip(SAE, free_ports(), strict=True)}
+        self.places = {name: f"127.0.0.1:{port}" for name, port in zip(SAE, free_ports("127.0.0.1", 2), strict=True)}
         for name in SAE:
             own = folder / name
             own.mkdir()
@@ -91,13 +92,6 @@ class Kmes:
                 return answer.status, json.load(answer)
         except HTTPError as error:
             return error.code, json.load(error)
-
-
-def free_ports() -> list[int]:
-    with socket.socket() as one, socket.socket() as two:
-        for each in (one, two):
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in (one, two)]
 
 
 def wait_for(place: str) -> None:

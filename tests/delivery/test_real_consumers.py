@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from base64 import b64encode
@@ -23,6 +22,7 @@ from amounts import at_length
 from own_networks import add_network
 from two_daemons import wait_until
 
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.node.two_nodes import OTHER, TwoNodes
 
 pytestmark = pytest.mark.timeout(600)
@@ -179,9 +179,7 @@ def test_aiocoap_reads_the_folders_of_both_ends_and_old_ones_do_not_fit(nodes: T
         root, allowed = resource.Site(), credentials.CredentialsMap()
         root.add_resource(["x"], Secret())
         allowed[":b"] = oscore.FilesystemSecurityContext(str(server))
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        (port,) = free_ports("127.0.0.1", 1)
         serving = await aiocoap.Context.create_server_context(
             OscoreSiteWrapper(root, allowed), bind=("127.0.0.1", port), transports=["oscore", "simplesocketserver"]
         )
@@ -221,9 +219,7 @@ def test_libcoaps_server_lets_in_who_has_the_generation_and_nobody_else(nodes: T
     ran(*watch(nodes, "alice", "--coap-psk", str(tmp_path / "psk"), "--once"))
     ran(*watch(nodes, "bob", "--coap-psk", str(tmp_path / "own"), "--once"))
     _, identity, key = (tmp_path / "own").read_text().strip().split(",")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1] & ~1
+    (port,) = free_ports("127.0.0.1", 1, 2)
     words = [server, "-A", "127.0.0.1", "-p", str(port), "-h", "", "-k", "none at all", "-i", str(tmp_path / "psk")]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as serving:
         try:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bt_selfsecure.cli.main import main
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER, TwoNodes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -175,9 +176,7 @@ def office(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     ):
         subprocess.run([*iotcrypto, *words, "--state", str(at)], check=True, capture_output=True)
     config = tmp_path / "gateway.toml"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports("0.0.0.0", 1)
     config.write_text(
         f'[gateway]\nstate = "{tmp_path}/cellar"\nsocket = "{tmp_path}/s"\nsocket_group = ""\n[devices]\n'
         f'listen = ["127.0.0.1"]\nnegotiation_port = 0\ntransmission_port = 0\nfetch_s = 1\n'

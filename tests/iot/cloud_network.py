@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import aiohttp
 from iot_network import LOOPBACK, company
 
 from bt_selfsecure.bearers.places import Place
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.iot.cloud.cloud import Cloud
 from bt_selfsecure.iot.cloud.config import CloudConfig, default_config
 from bt_selfsecure.iot.cloud.running import open_base, run_cloud
@@ -23,7 +24,7 @@ from bt_selfsecure.iot.folder import IdentityFolder, prepare
 from bt_selfsecure.protocols.iotcrypto.certificate import Role, SecretKeys
 
 
-def cloud_config(state: Path, database: str = "", ports: tuple[int, int] = (0, 0), **api: Any) -> CloudConfig:
+def cloud_config(state: Path, database: str = "", ports: Sequence[int] = (0, 0), **api: Any) -> CloudConfig:
     config = default_config()[0]
     gateways = replace(
         config.gateways, listen=(LOOPBACK,), negotiation_port=ports[0], transmission_port=ports[1], rekey_s=3600.0
@@ -89,14 +90,15 @@ class RunningCloud:
 
 @contextlib.asynccontextmanager
 async def cloud_at(
-    path: Path, owner: IdentityFolder | None = None, database: str = "", ports: tuple[int, int] = (0, 0), **api: Any
+    path: Path, owner: IdentityFolder | None = None, database: str = "", ports: Sequence[int] = (), **api: Any
 ) -> AsyncIterator[RunningCloud]:
-    """Run a cloud in `path`/cloud, which is made where there is none."""
+    """Run a cloud in `path`/cloud, which is made where there is none. At these ports, or at others which stay free
+    while it is away."""
     owner = owner or company(path)
     folder = IdentityFolder(path / "cloud")
     if not folder.has_key:
         prepare(folder, Role.CLOUD, "cloud", 365, owner)
-    config = cloud_config(folder.path, database, ports, **api)
+    config = cloud_config(folder.path, database, ports or free_ports(LOOPBACK, 2), **api)
     there: asyncio.Future[tuple[Cloud, int]] = asyncio.get_running_loop().create_future()
     task = asyncio.ensure_future(run_cloud(config, lambda *told: there.set_result(told)))
     await asyncio.wait([task, there], return_when=asyncio.FIRST_COMPLETED)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bt_selfsecure.bearers.places import Place
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.iot.device.device import Device, DeviceConfig
 from bt_selfsecure.iot.device.program import Program
 from bt_selfsecure.iot.device.store import DeviceStore
@@ -116,7 +117,9 @@ class CloudEnd:
         self.service: SessionService | None = None
         self.tasks = Tasks()
 
-    async def open(self, ports: tuple[int, int] = (0, 0)) -> tuple[str, int, int]:
+    async def open(self, ports: tuple[int, ...] = ()) -> tuple[str, int, int]:
+        """At these ports, or at others which stay free while it is away."""
+        ports = ports or tuple(free_ports(LOOPBACK, 2))
         config = self.member.config(Role.GATEWAY)
         self.service = SessionService(self.member.network, config, TransmissionEnd.CLOUD, self._take)
         await self.service.open([(LOOPBACK, ports[0])], [(LOOPBACK, ports[1])])

@@ -13,10 +13,10 @@ import pytest
 from cloud_network import cloud_config
 from iot_network import Sensor, company, device_at, enrolled, gateway_at, gateway_config, until
 
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.iot.cloud import queries
 from bt_selfsecure.iot.cloud.api_operations import AlertsQuery, ReadingsQuery
 from bt_selfsecure.iot.cloud.running import open_base
-from bt_selfsecure.node.two_nodes import free_ports
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
@@ -28,7 +28,7 @@ def test_a_cloud_that_is_killed_ten_times_loses_and_doubles_nothing(tmp_path: Pa
         owner, sensor, drawn = company(tmp_path), Sensor(), random.Random(1)
         gateway_folder = enrolled(tmp_path, Role.GATEWAY, "cellar", owner)
         boiler = enrolled(tmp_path, Role.DEVICE, "boiler", owner)
-        state, ports = enrolled(tmp_path, Role.CLOUD, "cloud", owner).path, free_ports("127.0.0.1")
+        state, ports = enrolled(tmp_path, Role.CLOUD, "cloud", owner).path, free_ports("127.0.0.1", 2)
         file = tmp_path / "cloud.toml"
         file.write_text(
             f'[cloud]\nstate = "{state}"\ndatabase = "{database_url}"\n[api]\nport = 0\nhttps = "off"\n'

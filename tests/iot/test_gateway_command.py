@@ -13,6 +13,7 @@ from iot_network import Sensor, company, device_at, enrolled, gateway_at, gatewa
 
 from bt_selfsecure.bearers.udp import listening
 from bt_selfsecure.cli.main import main
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.iot.folder import IdentityFolder, add_signature
 from bt_selfsecure.iot.gateway.api import GatewayApi
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
@@ -81,9 +82,10 @@ def test_what_is_missing_is_told_before_anything_runs(tmp_path: Path, capsys: py
 def test_the_doctor_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     owner = company(tmp_path)
     folder = enrolled(tmp_path, Role.GATEWAY, "cellar", owner)
-    file = tmp_path / "gateway.toml"
+    file, ports = tmp_path / "gateway.toml", free_ports("0.0.0.0", 2)
     file.write_text(
-        f'[gateway]\nstate = "{folder.path}"\n[devices]\nnegotiation_port = 45811\ntransmission_port = 45812\n'
+        f'[gateway]\nstate = "{folder.path}"\n[devices]\nnegotiation_port = {ports[0]}\n'
+        f"transmission_port = {ports[1]}\n"
     )
     assert main(["gateway", "doctor", "--config", str(file)]) == 0
     said = capsys.readouterr().out
@@ -95,7 +97,7 @@ def test_the_doctor_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     assert "no trusted party has" in capsys.readouterr().out
     folder.certify(Role.GATEWAY, "cellar", 9)
     folder.put_signed(add_signature(folder.signed(), owner.secrets().sign(folder.signed().certificate)))
-    with listening(("0.0.0.0", 45812)):
+    with listening(("0.0.0.0", ports[1])):
         assert main(["gateway", "doctor", "--config", str(file)]) == 0
         said = " ".join(capsys.readouterr().out.split())
         file.write_text(file.read_text().replace("[devices]", f'socket = "{tmp_path}/s"\nsocket_group = ""\n[devices]'))

@@ -15,6 +15,7 @@ from iot_network import LOOPBACK, Sensor, company, device_at, enrolled, gateway_
 from bt_selfsecure.bench.iotcrypto.live import ImpostorEnd, ImpostorGateway
 from bt_selfsecure.dtls.endpoint import Dtls
 from bt_selfsecure.eve.iotcrypto.attacks import with_forged_signer
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.iot import sessions
 from bt_selfsecure.iot.advertising import AdvertisementPort
 from bt_selfsecure.iot.device.device import Device, DeviceConfig
@@ -129,9 +130,7 @@ def test_whoever_follows_a_replayed_advertisement_shows_nothing_and_finds_the_tr
         enrolled(tmp_path, Role.GATEWAY, "cellar", owner),
         enrolled(tmp_path, Role.DEVICE, "boiler", owner),
     )
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("0.0.0.0", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports("0.0.0.0", 1)
 
     async def main() -> None:
         shown, tried = list[bytes](), list[Dtls]()

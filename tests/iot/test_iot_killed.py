@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 from iot_network import CloudEnd, company, enrolled, until
 
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.iot.members import Member
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.records import AlertRecord, ReadingRecord
@@ -39,11 +38,7 @@ class Processes:
 
     def __init__(self, path: Path, cloud: tuple[str, int, int]) -> None:
         self._path, self._running = path, dict[str, subprocess.Popen[bytes]]()
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(2)]
-            for each in sockets:
-                each.bind(("127.0.0.1", 0))
-            self._ports = [each.getsockname()[1] for each in sockets]
+        self._ports = free_ports("127.0.0.1", 2)
         (path / "gateway.toml").write_text(
             f'[gateway]\nstate = "{path}/cellar"\nsocket = "{path}/s"\nsocket_group = ""\n[devices]\n'
             f'listen = ["127.0.0.1"]\nnegotiation_port = {self._ports[0]}\ntransmission_port = {self._ports[1]}\n'

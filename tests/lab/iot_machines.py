@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,12 +18,12 @@ from cable import HOST, Cable
 from postgres_server import PostgresServer
 from running_lab import RunningLab
 
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.iot.cloud.config import read_config
 from bt_selfsecure.iot.cloud.running import open_base
 from bt_selfsecure.iot.cloud.sql import CloudDatabase
 from bt_selfsecure.iot.cloud.tokens import TokenRole, make_token
 from bt_selfsecure.iot.folder import DAY_S, IdentityFolder, add_signature, new_network, prepare
-from bt_selfsecure.node.two_nodes import free_ports
 from bt_selfsecure.protocols.iotcrypto.certificate import Role, SignedCertificate
 
 SETTLED_S = 300.0
@@ -89,10 +88,8 @@ class CloudHere:
     def __init__(self, path: Path, owner: IdentityFolder, postgres: PostgresServer | None) -> None:
         self._postgres, self._log, self._file = postgres, path / "cloud.log", path / "cloud.toml"
         prepare(IdentityFolder(path / "cloud"), Role.CLOUD, "cloud", 30, owner)
-        with socket.socket() as free:
-            free.bind((HOST, 0))
-            port = free.getsockname()[1]
-        self.ports, self._url = free_ports(HOST), f"http://{HOST}:{port}"
+        port, *self.ports = free_ports(HOST, 3)
+        self._url = f"http://{HOST}:{port}"
         database = postgres.database("cloud") if postgres else ""
         self._file.write_text(CLOUD_CONFIG.format(state=path / "cloud", database=database, port=port, ports=self.ports))
         base = self.base()

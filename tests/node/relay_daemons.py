@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from two_daemons import QuickNodes, wait_until
 
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config_file import load
 
@@ -49,7 +49,8 @@ class RelayNodes(QuickNodes):
     ) -> None:
         self.folder = folder.absolute()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        places = dict(zip(near, self._places(host, len(near)), strict=True))
+        ports = free_ports(host, len(near))
+        places = {name: f"{host}:{port}" for name, port in zip(near, ports, strict=True)}
         for name, others in near.items():
             text = HEAD.format(name=name, address=ADDRESSES[name], folder=self.folder, place=places[name])
             if not any(name in pair for pair in via):
@@ -63,17 +64,6 @@ class RelayNodes(QuickNodes):
             (self.folder / name).mkdir(mode=0o700)
             self.config(name).write_text(text + (more or {}).get(name, ""))
         self._clients = {name: NodeClient(load(self.config(name)).config.node.socket) for name in near}
-
-    @staticmethod
-    def _places(host: str, count: int) -> list[str]:
-        sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
-        try:
-            for sock in sockets:
-                sock.bind((host, 0))
-            return [f"{host}:{sock.getsockname()[1]}" for sock in sockets]
-        finally:
-            for sock in sockets:
-                sock.close()
 
     def peer(self, name: str, other: str) -> dict[str, Any]:
         return next(peer for peer in self.client(name).peers() if peer["name"] == other)

@@ -12,9 +12,9 @@ import pytest
 from two_daemons import PROGRAM, WAITS, wait_until
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.isolated import FOLDER
 from bt_selfsecure.node.client import ApiError, NodeClient
-from bt_selfsecure.node.two_nodes import free_ports
 
 NAMES = ("alice", "bob", "carol")
 ADDRESS = {name: f"02:00:00:00:00:0{number}" for number, name in enumerate(NAMES, 1)}

@@ -7,7 +7,6 @@ import pty
 import re
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from amounts import at_length
 from lone_nodes import PAIRED, Command, LoneNodes, lone_nodes
 from two_daemons import wait_until
 
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER
 
 STALL_S = 2.0
@@ -331,9 +331,8 @@ def test_what_one_end_can_not_keep_neither_has(nodes: LoneNodes) -> None:
 @pytest.mark.long
 def test_two_nfc_readers_that_are_held_together_pair_both(nodes: LoneNodes) -> None:
     pytest.importorskip("nfc")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        reader = f"udp:127.0.0.1:{sock.getsockname()[1]}"
+    (port,) = free_ports("127.0.0.1", 1)
+    reader = f"udp:127.0.0.1:{port}"
     with nodes.pair("bob", "nfc", "--device", reader) as bob:
         bob.until("This device is")
         done = nodes.pair("alice", "nfc", "--read", "--device", reader, "--udp", nodes.place("bob")).end()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import threading
 import time
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bt_selfsecure.errors import UnreadableError, UsageError
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.oob.nfc import RECORD_TYPE, read_record, read_tag, record, show_as_tag
 
 DATA = bytes(range(40))
@@ -51,14 +51,13 @@ def test_every_cut_of_a_record_is_refused() -> None:
             read_record(whole[:length])
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def free_place() -> str:
+    (port,) = free_ports("127.0.0.1", 1)
+    return f"udp:127.0.0.1:{port}"
 
 
 def test_one_reader_reads_what_the_other_shows_as_a_tag() -> None:
-    device, until = f"udp:127.0.0.1:{free_port()}", time.monotonic() + 30
+    device, until = free_place(), time.monotonic() + 30
     over = threading.Event()
 
     def is_over() -> bool:
@@ -78,7 +77,7 @@ def test_a_tag_that_was_taken_away_in_between_is_shown_on_and_read_anew() -> Non
     """Whoever looks at the first block alone, and goes, has not got it."""
     import nfc
 
-    device, until = f"udp:127.0.0.1:{free_port()}", time.monotonic() + 30
+    device, until = free_place(), time.monotonic() + 30
 
     def is_over() -> bool:
         return time.monotonic() > until

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from bt_selfsecure.free_ports import free_ports
+
 LONG = "raspberrypi-zero-2w-behind-the-kitchen-window-of-house-number-"
 """With two digits more a name of 64 letters."""
 
@@ -50,7 +52,9 @@ class WebSweep:
         self.said = folder / "said.txt"
         self.start()
 
-    def start(self, where: str = "127.0.0.1:0") -> None:
+    def start(self, port: int = 0) -> None:
+        """At this port, or at one that stays free while it does not run."""
+        where = f"127.0.0.1:{port or free_ports('127.0.0.1', 1)[0]}"
         command = [sys.executable, "-m", "bt_selfsecure.cli.main", "sweep", "run", "plan.toml", "--web", where]
         with self.said.open("w") as said:
             self.process = subprocess.Popen(

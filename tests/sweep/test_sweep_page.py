@@ -266,14 +266,14 @@ def test_a_sweep_that_is_started_anew_is_on_the_phone_again_by_itself(start: Sta
     assert "What you tap now is not done" in screen.text("notice")
     assert screen.text("report").endswith(f"bt-selfsecure sweep report {sweep.record}")
     assert screen.page.locator("footer :enabled").count() == 0
-    sweep.start(f"127.0.0.1:{sweep.port}")
+    sweep.start(sweep.port)
     screen.says("Move to 0.5 m")
     screen.page.reload()
     screen.says("Move to 0.5 m")
     assert screen.text("count") == "6 runs done, 30 to go"
     sweep.stop()
     sweep.words = ("--new-address",)
-    sweep.start(f"127.0.0.1:{sweep.port}")
+    sweep.start(sweep.port)
     screen.says("This address is out of date")
     assert screen.page.locator("footer :enabled").count() == 0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.sweep import study, study_cluster, study_pieces
 
 GRID = """[study]
@@ -100,8 +101,8 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    made.scheduler()
+    made, (port,) = Cluster(tmp_path), free_ports("127.0.0.1", 1)
+    made.scheduler(port=str(port))
     yield made
     made.end()
 

@@ -8,7 +8,6 @@ time, so its start does not count. The ways take turns, a GET each, so that the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from aiocoap import error
 from bt_selfsecure.bench.coap.ways import HOST, WITHIN_S, Ports, TableWay, all_ways, make_keys
 from bt_selfsecure.coap.resources import SENSOR_BYTES
 from bt_selfsecure.errors import PeerError, UsageError
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.isolated import FOLDER, python_module
 
 GETS: Final = 20
@@ -34,8 +34,8 @@ READY_S: Final = 60.0
 """Within which a server must answer; a Python's start takes a slow computer its time."""
 SETTLED_S: Final = 0.02
 """What closes a session passes meanwhile, and is not the next one's."""
-FIRST_PORT: Final = 45_683
-"""Of those on another computer."""
+FIRST_PORT: Final = 25_683
+"""Of those on another computer; none of those that Linux gives to sockets which name none."""
 
 
 Tell = Callable[[str], None]
@@ -136,39 +136,25 @@ def started(ways: Sequence[TableWay], host: str, ports: Sequence[int]) -> Iterat
     """Run the servers of these ways meanwhile. Yields what raises `BenchError` once one of them has ended."""
     none = subprocess.DEVNULL
     with ExitStack() as closing:
-        processes = []
+        servers = []
         for way, port in zip(ways, ports, strict=True):
-            process = subprocess.Popen(way.server(host, port), stdin=none, stdout=none, stderr=none, cwd=FOLDER)
+            said = closing.enter_context(tempfile.TemporaryFile())
+            process = subprocess.Popen(way.server(host, port), stdin=none, stdout=none, stderr=said, cwd=FOLDER)
             closing.callback(process.wait)
             closing.callback(process.kill)
-            processes.append(process)
+            servers.append((way.name, port, process, said))
 
         def check() -> None:
-            for way, port, process in zip(ways, ports, processes, strict=True):
+            for name, port, process, said in servers:
                 if process.poll() is not None:
+                    said.seek(0)
+                    *_, last = ["nothing", *said.read().decode(errors="replace").splitlines()]
                     raise BenchError(
-                        f"the server of {way.name} ended: is {host} this computer's, and UDP port {port} free?"
+                        f"the server of {name} ended: is {host} this computer's, and UDP port {port} free? Its last "
+                        f"word: {last.removeprefix('bt-selfsecure: ')}"
                     )
 
         yield check
-
-
-def free_ports(count: int) -> list[int]:
-    """Return so many even UDP ports that are free, as is the next of each."""
-    with ExitStack() as until_all_are_found:
-
-        def taken(port: int) -> int:
-            tried = until_all_are_found.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            tried.bind((HOST, port))
-            return int(tried.getsockname()[1])
-
-        found: list[int] = []
-        while len(found) < count:
-            with contextlib.suppress(OSError):  # of the two one is another program's
-                port = taken(0)
-                if taken(port ^ 1):
-                    found.append(port & ~1)
-        return found
 
 
 async def _ask(way: TableWay, ports: Ports) -> None:
@@ -227,7 +213,7 @@ async def table(gets: int = GETS, link: SlowLink = LOOPBACK, tell: Tell = _silen
     with tempfile.TemporaryDirectory() as name:
         make_keys(Path(name))
         ways = all_ways(Path(name))
-        ports = free_ports(len(ways))
+        ports = free_ports(HOST, len(ways), 2)
         with started(ways, HOST, ports) as check:
             relay = RelayProcess(link, HOST, [each for port in ports for each in (port, port + 1)])
             try:

@@ -6,20 +6,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any, Final
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.free_ports import free_ports
 from bt_selfsecure.iot.cloud.config import read_config
 from bt_selfsecure.iot.cloud.running import open_base
 from bt_selfsecure.iot.cloud.tokens import TokenRole, make_token, revoke_token
 from bt_selfsecure.iot.folder import IdentityFolder, new_network, prepare
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node.tables import toml
-from bt_selfsecure.node.two_nodes import free_ports, no_interrupt
+from bt_selfsecure.node.two_nodes import no_interrupt
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 
 HOST: Final = "127.0.0.1"
@@ -71,8 +71,7 @@ class DemoNetwork:
         self._processes: Final[dict[str, subprocess.Popen[bytes]]] = {}
         self.owner: Final = IdentityFolder(self.folder / "owner")
         self._enrol()
-        self._negotiation, self._transmission, *self._gateway = free_ports(HOST, 4)
-        self.port: Final = _free_tcp_port()
+        self.port, self._negotiation, self._transmission, *self._gateway = free_ports(HOST, 5)
         self._write("cloud.toml", _CLOUD, "cloud", negotiation=self._negotiation, transmission=self._transmission)
         self._write(
             "gateway.toml",
@@ -168,8 +167,3 @@ class DemoNetwork:
     def _write(self, name: str, text: str, state: str, **values: Any) -> None:
         filled = text.format(state=toml(str(self.folder / state)), host=HOST, port=self.port, **values)
         (self.folder / name).write_text(filled)
-
-
-def _free_tcp_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -8,15 +8,19 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bt_selfsecure.bench.coap.figures import POLICIES, figures
 from bt_selfsecure.bench.coap.report import CoapBench, draw, lines, ratios
-from bt_selfsecure.bench.coap.table import LOOPBACK, BenchError, RelayProcess, Row, SlowLink, table
+from bt_selfsecure.bench.coap.table import LOOPBACK, BenchError, RelayProcess, Row, SlowLink, started, table
+from bt_selfsecure.bench.coap.ways import all_ways, make_keys
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.coap.resources import SENSOR_BYTES
 
@@ -81,6 +85,22 @@ def test_a_relay_without_a_response_says_so() -> None:
             relay.passed()
     finally:
         relay.close()
+
+
+def until_it_raises(check: Callable[[], None]) -> None:
+    while True:
+        check()
+        time.sleep(0.1)
+
+
+def test_a_server_that_ended_is_told_with_its_last_word(tmp_path: Path, loopback_host: str) -> None:
+    make_keys(tmp_path)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((loopback_host, 0))
+        port = taken.getsockname()[1]
+        why = rf"the server of CoAP ended: .* UDP port {port} free\? Its last word: .*Address already in use"
+        with started(all_ways(tmp_path)[:1], loopback_host, [port]) as check, pytest.raises(BenchError, match=why):
+            until_it_raises(check)
 
 
 def test_a_folder_that_is_not_there_is_told_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ import pytest
 from bt_selfsecure.bench.iotcrypto import ipsp
 from bt_selfsecure.bench.iotcrypto.ipsp_report import lines
 from bt_selfsecure.cli.main import main
+from bt_selfsecure.free_ports import free_ports
 
 ROW = ipsp.IpspRow(1.0, False, "fe80::1%bt0", False, 1_790_000_000, (239.2, 180.0), (30.5, 61.5), 3)
 needs_programs = pytest.mark.skipif(
@@ -24,8 +24,7 @@ needs_programs = pytest.mark.skipif(
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports("127.0.0.1", 1)
     monkeypatch.setattr(ipsp, "IPERF3_PORT", port)
     command = ["iperf3", "-s", "--forceflush", "-B", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -89,8 +88,7 @@ def test_without_a_server_or_an_answer_it_is_said_what_to_do_and_the_results_sta
 ) -> None:
     results = tmp_path / "ble.json"
     short = ("--distance", "1", "--repeats", "1", "--pings", "1", "--results", str(results))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr(ipsp, "IPERF3_PORT", taken.getsockname()[1])
+    monkeypatch.setattr(ipsp, "IPERF3_PORT", free_ports("127.0.0.1", 1)[0])
     assert main(["bench", "ipsp", "127.0.0.1", *short]) == 1
     assert "run `iperf3 -s` there" in capsys.readouterr().err
     assert main(["bench", "ipsp", "fe80::1%none", *short]) == 1
