@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 MESSAGE = bytes(range(64))
-BATCH, TURNS = 40, 250
+BATCH, TURNS = 10, 1000
 """Batches that are short enough to be left alone on a busy machine now and then; before each there is another one, so
 that code of the others does not lie in the CPU's caches."""
 MOST_OF_THEIR_TIME = 0.40
