@@ -72,5 +72,4 @@ class EventQueue(Generic[Event]):
 
     def take(self) -> Event | FrameRejected | None:
         """Return the oldest event, and forget it; None where there is none."""
-        events = self._events
-        return events.popleft() if events else None
+        return self._events.popleft() if self._events else None

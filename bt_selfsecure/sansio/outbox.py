@@ -29,10 +29,10 @@ class Outbox(Generic[Queue, Record]):
 
     def persist(self, *, sync: bool) -> None:
         """Ask for the state to be written; with `sync`, whatever is put out after this waits for it."""
-        self._token += 1
+        token = self._token = self._token + 1
         if sync:
-            self._needed_before, self._needed = self._needed, self._token
-        self.events.put(Persist(self._token, self._record(), sync))
+            self._needed_before, self._needed = self._needed, token
+        self.events.put(Persist(token, self._record(), sync))
 
     def persisted(self, token: int) -> None:
         """Release what waits for the record with this token, or an earlier one."""
@@ -65,7 +65,7 @@ class Outbox(Generic[Queue, Record]):
         """Forget the frames that have not left."""
         self._frames.clear()
 
-    def take_frames(self) -> list[bytes]:
+    def frames_to_send(self, now: float) -> list[bytes]:
         """Return the frames that wait for no record any more, and forget them."""
         frames = self._frames
         if len(frames) == 1 and self._needed <= self._persisted:  # as nearly always

@@ -66,14 +66,16 @@ class Machine(Generic[State, Input]):
         self._table: Final = table
         self._tracer: Final = tracer
 
-    def on(self, given: Input, now: float, **detail: Any) -> None:
-        """Take the transition that the table names. Raises `LocalError` where it names none."""
+    def on(self, given: Input, now: float, *detail: Any) -> None:
+        """Take the transition that the table names; `detail`, for the trace alone, is name and value by turns. Raises
+        `LocalError` where the table names none."""
         following = self._table.get((self.state, given))
         if following is None:
             raise LocalError(f"{self._endpoint} {self._name}: {given.name} is impossible in {self.state.name}")
         if self._tracer is not None:
+            named = dict(zip(detail[::2], detail[1::2], strict=True))
             self._tracer(
-                Transition(now, self._endpoint, self._name, self.state.name, given.name, following.name, detail)
+                Transition(now, self._endpoint, self._name, self.state.name, given.name, following.name, named)
             )
         self.state = following
 

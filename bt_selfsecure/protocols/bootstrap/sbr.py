@@ -240,7 +240,7 @@ class Sbr(KeepingEnd[Transaction | TidReservation]):
 
     def _trace(self, state: SbrState, given: SbrInput, now: float, transaction: Transaction) -> SbrState:
         machine = Machine(self._context.name, "sbr", SBR_TABLE, state, self._context.tracer)
-        machine.on(given, now, node=transaction.node_id.hex(), tid=int.from_bytes(transaction.tid))
+        machine.on(given, now, "node", transaction.node_id.hex(), "tid", int.from_bytes(transaction.tid))
         return machine.state
 
     @staticmethod

@@ -165,5 +165,5 @@ class Sbs(KeepingEnd[NodeRecord]):
     def _change(self, node: NodeRecord, given: SbsInput, now: float, **changes: Any) -> None:
         state = S.ONE_KEY if node.candidate is None else S.TWO_KEYS
         machine = Machine(self._context.name, "sbs", SBS_TABLE, state, self._context.tracer)
-        machine.on(given, now, node=node.node_id.hex())
+        machine.on(given, now, "node", node.node_id.hex())
         self._store.put(replace(node, **changes, revision=node.revision + 1))

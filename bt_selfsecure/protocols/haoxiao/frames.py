@@ -280,9 +280,10 @@ def _is_fragment(octet: int) -> bool:
 def encode_round(octet: int, retran: int, seq: int, message: bytes, mac: bytes = b"") -> bytes:
     """Return `encode` of `DATA` or `DATA_ACK`, for which no `Frame` is made: each round has both. `octet` is the first
     one; `seq` may be the whole number of the round. Raises `LocalError` for a message that Len can't say."""
-    if len(message) > limits.MAX_LEN:
-        raise LocalError(f"{len(message)} bytes of Message are out of range")
-    return _SESSION_HEAD.pack(octet, retran << 12 | len(message), seq & 255) + message + mac
+    size = len(message)
+    if size > limits.MAX_LEN:
+        raise LocalError(f"{size} bytes of Message are out of range")
+    return _SESSION_HEAD.pack(octet, retran << 12 | size, seq & 255) + message + mac
 
 
 def burst_encoder(profile: Profile, kind: Kind, rand: bytes) -> Callable[[int, bytes], bytes]:

@@ -212,7 +212,7 @@ class Initiator:
     # --- the burst ----------------------------------------------------------------------------------------------------
 
     def _start_burst(self, now: float, given: InitiatorInput = I.ACCEPTED) -> None:
-        self._machine.on(given, now, responders=len(self._legs), sent=self.sent)
+        self._machine.on(given, now, "responders", len(self._legs), "sent", self.sent)
         for reason, peer in self._calls.drop_late():
             self._events.put(EstablishFailed(reason, peer, "the burst began without it"))
         if not self._burst.drawn:
@@ -236,7 +236,7 @@ class Initiator:
             of_part = self.sent % config.burst
             self._packet_due = self._burst_started + of_part * config.interval
             if of_part == 0:
-                self._machine.on(I.BURST_SENT, now, sent=self.sent)
+                self._machine.on(I.BURST_SENT, now, "sent", self.sent)
                 self._deadline = now + config.t_1 + 2 * config.timers.t_2
                 self._say_again(now)
                 return self._events.put(BurstSent(self.sent))
@@ -319,7 +319,7 @@ class Initiator:
             return self._fail(None, now)
         for told in independence(self._legs.values()):
             self._events.put(told)
-        self._machine.on(I.RESPONDED, now, responders=len(self._legs))
+        self._machine.on(I.RESPONDED, now, "responders", len(self._legs))
         self._deadline = now + self.config.timers.t_3 + self.config.timers.waiting
         return self._acknowledge(now)
 
@@ -370,7 +370,7 @@ class Initiator:
             self._fail(None, now)
 
     def _finish(self, now: float) -> None:
-        self._machine.on(I.ENDED, now, responders=len(self._legs), sent=self.sent)
+        self._machine.on(I.ENDED, now, "responders", len(self._legs), "sent", self.sent)
         self._forget()
 
     def _drop(self, pair: bytes, reason: Failure, detail: str = "") -> None:
@@ -379,7 +379,7 @@ class Initiator:
 
     def _fail(self, reason: Failure | None, now: float, detail: str = "") -> None:
         """End the whole establishment; `reason` is None where each responder's own was told."""
-        self._machine.on(I.FAILED, now, reason=reason.name if reason else "every responder failed")
+        self._machine.on(I.FAILED, now, "reason", reason.name if reason else "every responder failed")
         if reason is not None:
             self._events.put(EstablishFailed(reason, None, detail))
         self._forget()

@@ -10,7 +10,7 @@ from typing import Final
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.events import MessageReceived, ReestablishNeeded, Resynchronised, RolledBack
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode, encode_round
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.record import ReceivingState, Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.resync import Keys, common_keys, request_fields, resync_call, resync_response
@@ -86,11 +86,23 @@ class Receiver:
     # --- rounds -------------------------------------------------------------------------------------------------------
 
     def receive_data(self, frame: Frame, now: float) -> None:
+        """Take the next message: roll by [14] or [15], on disk, then acknowledge this very attempt."""
+        kept, out = self.kept, self._out
+        chain = kept.chain
         try:
-            message, attempt = self.kept.chain.open(frame)
+            message, attempt = chain.open(frame)
         except NotAuthentic:
             return self._receive_again(frame)
-        return self._accept(message, attempt, now)
+        seq, epoch, rolled = chain.seq, kept.epoch, chain.rolled(attempt, message)
+        self._machine.on(I.ACCEPTED, now, "seq", seq, "retran", attempt.retran)
+        self.kept = ReceivingState(rolled, chain.key, epoch, kept.offer)
+        self._previous = chain
+        if self._key_log is not None:
+            self._log_key()
+        out.events.put(MessageReceived(seq, message, epoch))
+        out.persist(sync=self._each_synced or rolled.at_checkpoint)
+        self._ack = out.send(rolled.suite.acknowledgement(attempt, rolled.alpha))
+        return None
 
     def _receive_again(self, frame: Frame) -> None:
         """Repeat the acknowledgement of the message that was accepted last, for another attempt at it."""
@@ -98,20 +110,6 @@ class Receiver:
             self._out.send(self._ack)
             return None
         return self._out.events.reject(Rejection.UNAUTHENTIC, "data")
-
-    def _accept(self, message: bytes, attempt: Attempt, now: float) -> None:
-        """Take the next message: roll by [14] or [15], on disk, then acknowledge this very attempt."""
-        kept, out = self.kept, self._out
-        chain = kept.chain
-        seq, epoch, rolled = chain.seq, kept.epoch, chain.rolled(attempt, message)
-        self._machine.on(I.ACCEPTED, now, seq=seq, retran=attempt.retran)
-        self.kept = ReceivingState(rolled, chain.key, epoch, kept.offer)
-        self._previous = chain
-        if self._key_log is not None:
-            self._log_key()
-        out.events.put(MessageReceived(seq, message, epoch))
-        out.persist(sync=self._each_synced or rolled.at_checkpoint)
-        self._ack = out.send(_acknowledgement(rolled, attempt))
 
     # --- resynchronisation --------------------------------------------------------------------------------------------
 
@@ -173,7 +171,7 @@ class Receiver:
         other = begins and common == [kept.offer]  # nothing of the session that the sender comes from was received
         expected = min(0 if other else chain.seq - kept.skipped, most)
         seq = max(expected, oldest)
-        self._machine.on(I.AGREED, now, seq=seq)
+        self._machine.on(I.AGREED, now, "seq", seq)
         if common[0] not in kept.newest:
             self._out.events.put(RolledBack(False, chain.rounds_since(common[0])))
         previous = next((key for key in common if key != common[0] or not begins), b"")
@@ -213,11 +211,3 @@ def _opened(chain: Chain, frame: Frame) -> tuple[bytes, Attempt] | None:
         return chain.open(frame)
     except NotAuthentic:
         return None
-
-
-def _acknowledgement(rolled: Chain, attempt: Attempt) -> bytes:
-    """Return Seq_ACK, the number of the next round, with [13] as message; `paper` adds alpha_r (2 bytes)."""
-    profile, ack = rolled.suite.profile, attempt.ack
-    if profile is Profile.PAPER:
-        ack += (rolled.alpha & 0xFFFF).to_bytes(2)
-    return encode_round(profile << 4 | Kind.DATA_ACK, attempt.retran, rolled.seq, ack)

@@ -205,7 +205,7 @@ class Responder:
         message = request.rand[: limits.SESSION_ID_BYTES] + answer.encode(config.profile, accept=True)
         accept = Frame(config.profile, Kind.ACCEPT, rand=self._random(limits.NONCE_BYTES), message=message)
         accept_bytes = encode(accept, seed=self._random(32))
-        self._machine.on(I.REQUEST, now, peer=offer.identity.hex(":"))
+        self._machine.on(I.REQUEST, now, "peer", offer.identity.hex(":"))
         self._current = ResponderContext(config, request, offer, accept, accept_bytes, secret, continuity_key)
         self._outbox.append(accept_bytes)
         self._repeat = None
@@ -272,7 +272,7 @@ class Responder:
         elif len(packets.kept) < config.n_r:
             return self._fail(Failure.TOO_FEW_PACKETS, now, f"|S| = {len(packets.kept)}, N_r = {config.n_r}")
         current.respond(self._random(limits.NONCE_BYTES))
-        self._machine.on(I.BURST_OVER, now, received=len(current.received), part=current.part)
+        self._machine.on(I.BURST_OVER, now, "received", len(current.received), "part", current.part)
         self._outbox.append(current.response)
         self._repeat = config.next_repeat(now)
         self._deadline = max(now, current.over) + 2 * config.timers.t_2  # who is early waits for the initiator
@@ -314,7 +314,7 @@ class Responder:
         room = (part + 1) * current.burst <= current.most
         if self.state is S.ESTABLISHED or part != current.part + 1 or not room:
             return self._events.reject(Rejection.REPLAY, "an opening of a part out of its time")
-        self._machine.on(I.BURST_GOES_ON, now, received=len(current.received), part=part)
+        self._machine.on(I.BURST_GOES_ON, now, "received", len(current.received), "part", part)
         current.begin_part(part, commitment)
         self._repeat = None
         self._deadline = current.over = now + 2 * current.t_1
@@ -331,7 +331,7 @@ class Responder:
         assert current.material is not None
         established = current.establish(current.material)
         self._outbox.append(current.end)
-        self._machine.on(I.ACKNOWLEDGED, now, received=len(current.received))
+        self._machine.on(I.ACKNOWLEDGED, now, "received", len(current.received))
         self._deadline = self._repeat = None
         if self._key_log is not None:
             self._key_log(key_log_line("K0", current.pair, established.k0))
@@ -340,7 +340,7 @@ class Responder:
     def _fail(self, reason: Failure, now: float, detail: str = "") -> None:
         """End the establishment in silence; the next request may come."""
         peer = self._current.offer.identity if self._current else None
-        self._machine.on(I.FAILED, now, reason=reason.name)
+        self._machine.on(I.FAILED, now, "reason", reason.name)
         self._events.put(EstablishFailed(reason, peer, detail))
         self._current = None
         self._deadline = self._repeat = None

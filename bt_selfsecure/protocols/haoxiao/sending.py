@@ -139,7 +139,7 @@ class Sender:
         synced = self._each_synced or self.kept.chain.at_checkpoint
         if self.state is not S.WAITING or not self._out.take_back(self._last_frame, synced=synced):
             raise LocalError(f"withdraw: no message waits that has not left ({self.state.name})")
-        self._machine.on(I.WITHDRAWN, now, seq=self.kept.chain.seq)
+        self._machine.on(I.WITHDRAWN, now, "seq", self.kept.chain.seq)
         self.kept = replace(self.kept, messages=())
         self._attempts, self.deadline = [], None
         self._out.persist(sync=False)
@@ -147,7 +147,7 @@ class Sender:
     def _begin(self, now: float) -> None:
         """Begin the round of the first message, on disk before it leaves (in `every-W`, if a checkpoint is to be)."""
         chain, messages = self.kept.chain, self.kept.messages
-        self._machine.on(I.SEND, now, seq=chain.seq, bytes=len(messages[0]))
+        self._machine.on(I.SEND, now, "seq", chain.seq, "bytes", len(messages[0]))
         self._attempts = []
         self._waits = 0
         self._out.persist(sync=self._each_synced or chain.at_checkpoint)
@@ -174,7 +174,7 @@ class Sender:
         if self._round_trip is not None:
             self._round_trip.measured(now - self._begun[attempt.retran])
         message, following = kept.messages[0], kept.messages[1:]
-        self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.retran)
+        self._machine.on(I.ACKNOWLEDGED, now, "seq", chain.seq, "retran", attempt.retran)
         self.kept = SendingState(chain.rolled(attempt, message), following, kept.offer)
         if self._key_log is not None:
             self._log_key()
@@ -202,7 +202,7 @@ class Sender:
     def _retransmit(self, now: float) -> None:
         if len(self._attempts) <= self._config.omega:
             return self._attempt(now)
-        self._machine.on(I.OMEGA_OVER, now, seq=self.kept.chain.seq)
+        self._machine.on(I.OMEGA_OVER, now, "seq", self.kept.chain.seq)
         self._out.events.put(Unreachable(self.kept.chain.seq))
         return self._repeat(now)
 
@@ -219,7 +219,7 @@ class Sender:
 
     def resynchronise(self, now: float, call: bytes = NO_CALL) -> None:
         """Ask the receiver where it stands; until it answers nothing is sent."""
-        self._machine.on(I.RESYNCHRONISE, now, seq=self.kept.chain.seq)
+        self._machine.on(I.RESYNCHRONISE, now, "seq", self.kept.chain.seq)
         self._waits = 0
         self._out.persist(sync=True)  # the receiver will rely on a key that the request names
         self._request(call, now)
@@ -276,7 +276,7 @@ class Sender:
         self.has_forgotten = False
         seq = max(expected, self._oldest())
         messages = self._sort(seq)
-        self._machine.on(I.AGREED, now, seq=seq, again=len(messages))
+        self._machine.on(I.AGREED, now, "seq", seq, "again", len(messages))
         offer = b"" if common == self.kept.offer else self.kept.offer
         self.kept = SendingState(self.kept.chain.resumed(common, self._nonce + frame.rand, seq), messages, offer)
         self._log_key()

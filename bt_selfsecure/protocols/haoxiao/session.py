@@ -14,9 +14,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from bt_selfsecure.protocols.haoxiao.events import Event
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, Profile, decode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain, require_k0
@@ -29,8 +28,10 @@ from bt_selfsecure.protocols.haoxiao.suites import SUITES
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import earliest
 from bt_selfsecure.sansio.events import Rejection
-from bt_selfsecure.sansio.frame_table import dispatch
+from bt_selfsecure.sansio.frame_table import FrameTable, dispatch
 from bt_selfsecure.sansio.outbox import Outbox
+
+_FRAMES: Final[FrameTable[Kind, Any]] = {**SENDER_FRAMES, **RECEIVER_FRAMES}
 
 
 class Session:
@@ -61,6 +62,11 @@ class Session:
         self._out: Final = Outbox(self._events, self._present_record)
         self._sender: Final = self.sender_class(record, config, self._out, context)
         self._receiver: Final = self.receiver_class(record, config, self._out, context)
+        # Verbs that are one part's alone: each round calls them a dozen times, so nothing stands between.
+        self.next_event: Final = self._events.take
+        self.frames_to_send: Final = self._out.frames_to_send
+        self.persisted: Final = self._out.persisted
+        """Releases the frames that waited for the `Persist` with this token: its record, or a later one, is on disk."""
 
     @classmethod
     def start(
@@ -108,9 +114,8 @@ class Session:
 
     def _present_record(self) -> SessionRecord:
         sending, receiving = self._sender.kept, self._receiver.kept
-        offered = self._continuity[1]
-        if offered and not (sending.offer and receiving.offer):  # the peer was seen to have the new K_0
-            self._continuity = offered, b""
+        if self._continuity[1] and not (sending.offer and receiving.offer):  # the peer was seen to have the new K_0
+            self._continuity = self._continuity[1], b""
         return SessionRecord(self.profile, self.role, sending, receiving, self._continuity)
 
     @property
@@ -168,16 +173,6 @@ class Session:
             case _:
                 return False
 
-    def persisted(self, token: int) -> None:
-        """Release the frames that waited for the `Persist` with this token: its record, or a later one, is on disk."""
-        self._out.persisted(token)
-
-    def next_event(self) -> Event | None:
-        return self._events.take()
-
-    def frames_to_send(self, now: float) -> list[bytes]:
-        return self._out.take_frames()
-
     def get_timer(self) -> float | None:
         return earliest(self._sender.deadline, self._receiver.deadline)
 
@@ -186,12 +181,10 @@ class Session:
         self._receiver.handle_timer(now)
 
     def receive_frame(self, data: bytes, now: float) -> None:
-        if (frame := self._events.decode(data, self.profile)) is None:
-            return
-        if (row := RECEIVER_FRAMES.get(frame.kind)) is not None:
-            dispatch(row, self._receiver, frame, now, self._events)
-        else:
-            dispatch(SENDER_FRAMES.get(frame.kind), self._sender, frame, now, self._events)
+        frame = self._events.decode(data, self.profile)
+        if frame is not None:
+            taker = self._receiver if frame.kind in RECEIVER_FRAMES else self._sender
+            dispatch(_FRAMES.get(frame.kind), taker, frame, now, self._events)
 
     def close(self, now: float) -> None:
         """Send nothing more, not even what waits to leave. The record stays valid, and may be restored."""

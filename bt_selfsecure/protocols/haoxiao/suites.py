@@ -27,9 +27,13 @@ from bt_selfsecure.sansio.context import Random
 from bt_selfsecure.sansio.value import value
 
 _SEQ_RETRAN: Final = struct.Struct(">QB")
+_NEXT_KEY: Final = struct.Struct(f">13s{limits.NONCE_BYTES}s32sQBB")
+"""Label, Rand, H(message), Seq, Retran, and the octet with which HKDF-Expand ends its first block."""
 _PAPER_DATA: Final = Profile.PAPER << 4 | Kind.DATA
+_PAPER_ACK: Final = Profile.PAPER << 4 | Kind.DATA_ACK
 _HARDENED_DATA: Final = Profile.HARDENED << 4 | Kind.DATA
-"""First octet of a message's frame."""
+_HARDENED_ACK: Final = Profile.HARDENED << 4 | Kind.DATA_ACK
+"""First octets of the frames of a round."""
 _SHA256: Final = hashes.SHA256()
 _hash: Final = hashlib.sha256
 
@@ -78,8 +82,8 @@ class Suite(Protocol):
         """Return what the next establishment between the same two mixes in; 32 bytes, none in `paper`."""
         ...
 
-    def split(self, key: bytes) -> tuple[bytes, bytes]:
-        """Return the parts of K_i (row 12): K_H || K_E, 64 bytes, and K_A, 32 bytes."""
+    def split(self, key: bytes) -> bytes:
+        """Return the parts of K_i (row 12), K_H || K_E || K_A; 96 bytes."""
         ...
 
     def seal(
@@ -93,6 +97,11 @@ class Suite(Protocol):
     def open(self, key: bytes, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
         """Return message and attempt of an authentic frame of round `seq`, under K_i. Raises `NotAuthentic`, and
         nothing else."""
+        ...
+
+    def acknowledgement(self, attempt: Attempt, alpha: int) -> bytes:
+        """Return the datagram that acknowledges this attempt: Seq_ACK, the number of the next round, and ACK of [13].
+        `alpha`, the rounds since the last checkpoint with this one, is alpha_r of `paper`."""
         ...
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
@@ -150,27 +159,27 @@ class PaperSuite:
     def continuity_key(self, k0: bytes) -> bytes:
         return b""
 
-    def split(self, key: bytes) -> tuple[bytes, bytes]:
+    def split(self, key: bytes) -> bytes:
         """Return the parts of K_i, each SHA-256(K_i || label) (row 12)."""
-        return sha256(key + b"H") + sha256(key + b"E"), sha256(key + b"A")
+        return sha256(key + b"H") + sha256(key + b"E") + sha256(key + b"A")
 
     def seal(
         self, key: bytes, seq: int, retran: int, alpha: int, message: bytes, random: Random
     ) -> tuple[bytes, Attempt]:
-        sealing, k_a = self.split(key)
+        parts = self.split(key)
         rand = random(limits.NONCE_BYTES)
         padded = oaep.encode(self._plaintext(seq, retran, alpha, rand, message), seed=random(32))
-        mac = hmac.digest(sealing[:32], padded, "sha256")
-        body = self._crypt(sealing[32:], mac, padded)
+        mac = hmac.digest(parts[:32], padded, "sha256")
+        body = self._crypt(parts[32:64], mac, padded)
         data = encode_round(_PAPER_DATA, min(retran, 1), seq, body, mac)
-        return data, Attempt(seq, retran, rand, self._ack(k_a, padded))
+        return data, Attempt(seq, retran, rand, self._ack(parts[64:], padded))
 
     def open(self, key: bytes, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
         """Return message and attempt of an authentic frame; as in the paper it is decrypted before it is verified (row
         9)."""
-        sealing, k_a = self.split(key)
-        padded = self._crypt(sealing[32:], frame.mac, frame.message)
-        if not hmac.compare_digest(frame.mac, hmac.digest(sealing[:32], padded, "sha256")):
+        parts = self.split(key)
+        padded = self._crypt(parts[32:64], frame.mac, frame.message)
+        if not hmac.compare_digest(frame.mac, hmac.digest(parts[:32], padded, "sha256")):
             raise NotAuthentic
         try:
             plain = oaep.decode(padded)
@@ -180,7 +189,11 @@ class PaperSuite:
         rand, message = plain[14 : self._FIELDS], plain[self._FIELDS :]
         if plain != self._plaintext(seq, frame.retran, alpha, rand, message):
             raise NotAuthentic
-        return message, Attempt(seq, frame.retran, rand, self._ack(k_a, padded))
+        return message, Attempt(seq, frame.retran, rand, self._ack(parts[64:], padded))
+
+    def acknowledgement(self, attempt: Attempt, alpha: int) -> bytes:
+        ack = attempt.ack + (alpha & 0xFFFF).to_bytes(2)
+        return encode_round(_PAPER_ACK, attempt.retran, attempt.seq + 1, ack)
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
         """Return K_{i+1} by [14] for the first attempt, [15] for a retransmission; seq_r - 1 is this round's own
@@ -238,39 +251,40 @@ class HardenedSuite:
     def continuity_key(self, k0: bytes) -> bytes:
         return hkdf_expand(k0, b"btss continuity")
 
-    def split(self, key: bytes) -> tuple[bytes, bytes]:
-        """Return K_H and K_E, the two halves of an AES-SIV key (RFC 5297 section 2.2: K1 for S2V, K2 for CTR), and
-        K_A."""
-        parts = HKDFExpand(_SHA256, 96, b"btss round").derive(key)
-        return parts[:64], parts[64:]
+    def split(self, key: bytes) -> bytes:
+        """Return K_H || K_E, which is a key of AES-SIV (RFC 5297 section 2.2: K1 for S2V, K2 for CTR), and K_A."""
+        return HKDFExpand(_SHA256, 96, b"btss round").derive(key)
 
     def seal(
         self, key: bytes, seq: int, retran: int, alpha: int, message: bytes, random: Random
     ) -> tuple[bytes, Attempt]:
-        sealing, k_a = self.split(key)
+        parts = self.split(key)
         rand = random(limits.NONCE_BYTES)
-        sealed = AESSIV(sealing).encrypt(rand + message, [_SEQ_RETRAN.pack(seq, retran)])
+        sealed = AESSIV(parts[:64]).encrypt(rand + message, [_SEQ_RETRAN.pack(seq, retran)])
         mac = sealed[:16]
         data = encode_round(_HARDENED_DATA, retran, seq, sealed[16:], mac)
-        return data, Attempt(seq, retran, rand, hmac_sha256(k_a, mac)[:16])
+        return data, Attempt(seq, retran, rand, hmac_sha256(parts[64:], mac)[:16])
 
     def open(self, key: bytes, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
         mac, sealed, retran = frame.mac, frame.message, frame.retran
         if len(sealed) < limits.NONCE_BYTES:
             raise NotAuthentic
-        sealing, k_a = self.split(key)
+        parts = self.split(key)
         try:
-            plain = AESSIV(sealing).decrypt(mac + sealed, [_SEQ_RETRAN.pack(seq, retran)])
+            plain = AESSIV(parts[:64]).decrypt(mac + sealed, [_SEQ_RETRAN.pack(seq, retran)])
         except InvalidTag:
             raise NotAuthentic from None
         rand, message = plain[: limits.NONCE_BYTES], plain[limits.NONCE_BYTES :]
-        return message, Attempt(seq, retran, rand, hmac_sha256(k_a, mac)[:16])
+        return message, Attempt(seq, retran, rand, hmac_sha256(parts[64:], mac)[:16])
+
+    def acknowledgement(self, attempt: Attempt, alpha: int) -> bytes:
+        return encode_round(_HARDENED_ACK, attempt.retran, attempt.seq + 1, attempt.ack)
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
         """Return K_{i+1} by HKDF over (K_i, Rand, H(message), Seq, Retran) (row 11). K_i is a key already, so expansion
         is enough."""
-        fresh = attempt.rand + _hash(message).digest() + _SEQ_RETRAN.pack(attempt.seq, attempt.retran)
-        return hmac_sha256(key, b"btss next key" + fresh + b"\x01")
+        info = _NEXT_KEY.pack(b"btss next key", attempt.rand, _hash(message).digest(), attempt.seq, attempt.retran, 1)
+        return hmac_sha256(key, info)
 
     def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
         return hmac.digest(hkdf_expand(key, b"btss mac " + label), data, "sha256")[:16]

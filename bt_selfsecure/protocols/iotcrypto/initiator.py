@@ -177,7 +177,7 @@ class Initiator:
         self._forget()
 
     def _fail(self, event: NegotiationFailed, now: float) -> None:
-        self._machine.on(I.FAIL, now, reason=event.reason.name, verdict=event.verdict.name)
+        self._machine.on(I.FAIL, now, "reason", event.reason.name, "verdict", event.verdict.name)
         self._events.put(event)
         self._forget()
 

@@ -143,7 +143,7 @@ class Responder:
         if self.config.profile is Profile.PAPER:
             self._establish(now)
         else:
-            self._machine.on(I.HELLO, now, peer=peer.id.hex())
+            self._machine.on(I.HELLO, now, "peer", peer.id.hex())
 
     def _receive_confirm(self, message: Message, now: float) -> None:
         assert self._derived
@@ -165,7 +165,7 @@ class Responder:
         self._agreed, self._deadline = None, None
 
     def _fail(self, event: NegotiationFailed, now: float) -> None:
-        self._machine.on(I.FAIL, now, reason=event.reason.name, verdict=event.verdict.name)
+        self._machine.on(I.FAIL, now, "reason", event.reason.name, "verdict", event.verdict.name)
         self._events.put(event)
         self._derived = self._agreed = self._deadline = None
 

@@ -173,7 +173,7 @@ class PairingEnd:
     def _keyed(self, run: PairingRun, given: PairingInput, now: float) -> None:
         peer = run.responder if self.side is Side.INITIATOR else run.initiator
         identity, name = peer.data[: limits.IDENTITY_BYTES], peer.data[limits.IDENTITY_BYTES :]
-        self._machine.on(given, now, peer=identity.hex())
+        self._machine.on(given, now, "peer", identity.hex())
         self._run, self._peer_confirmed = run, False
         self._repeat_at, self._until = None, now + self.config.patience
         if self._key_log is not None:
@@ -225,7 +225,7 @@ class PairingEnd:
         self._outbox = [*self._outbox, *map(encode, frames)][-limits.MOST_RUNS :]
 
     def _end(self, reason: Failure, now: float, *, silent: bool = False) -> None:
-        self._machine.on(I.GIVEN_UP, now, reason=reason.name)
+        self._machine.on(I.GIVEN_UP, now, "reason", reason.name)
         self._run = self._repeat_at = self._until = None
         if not silent:
             self._events.put(PairingFailed(reason))

@@ -148,7 +148,7 @@ class Client:
             del self._runs[next(iter(self._runs))]
         self._runs[share] = run, m3
         self._outbox = [*self._outbox, m3][-limits.MOST_ANSWERS :]
-        self._machine.on(I.M2, now, answers=len(self._runs))
+        self._machine.on(I.M2, now, "answers", len(self._runs))
 
     def _receive_m4(self, message: Message, now: float) -> None:
         for run, _ in self._runs.values():
@@ -169,7 +169,7 @@ class Client:
         self._forget()
 
     def _fail(self, reason: Failure, given: ClientInput, now: float) -> None:
-        self._machine.on(given, now, reason=reason.name)
+        self._machine.on(given, now, "reason", reason.name)
         self._events.put(HandshakeFailed(reason))
         self._forget()
 

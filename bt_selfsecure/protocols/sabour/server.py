@@ -155,7 +155,7 @@ class Server:
         parties = Parties(message.device_id, key, self._enrolment.device_id, self._enrolment.key)
         m2 = encode(self.config.profile, Message(Kind.M2, share=own.public))
         machine = Machine(self._context.name, "server", SERVER_TABLE, S.NEW, self._context.tracer)
-        machine.on(I.M1, now, device=message.device_id.hex())
+        machine.on(I.M1, now, "device", message.device_id.hex())
         run = ProtocolRun(parties, message.share, own.public, own, ssk)
         self._make_room(now)
         self._waiting.append(_Handshake(machine, run, data, m2, now + self.config.half_open))
@@ -193,7 +193,7 @@ class Server:
         signature = self._suite.sign(Side.SERVER, run, self.config.identity.seed, self._context.random)
         one.m3, one.m4 = m3, encode(self.config.profile, Message(Kind.M4, signature=signature))
         one.run, one.until = None, now + self.config.half_open
-        one.machine.on(I.M3, now, device=one.device_id.hex())
+        one.machine.on(I.M3, now, "device", one.device_id.hex())
         self._waiting.remove(one)
         former = self._established.get(one.device_id)
         if former is not None:

@@ -23,7 +23,6 @@ from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.events import MessageReceived
 from bt_selfsecure.protocols.haoxiao.frames import Kind, decode, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
-from bt_selfsecure.protocols.haoxiao.receiving import _acknowledgement
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 from bt_selfsecure.protocols.haoxiao.suites import SUITES, NotAuthentic
@@ -98,7 +97,7 @@ class InsiderWorld(World):
                     message, attempt = chain.open(frame)
                 except NotAuthentic:
                     continue
-                return self._receive(i, _acknowledgement(chain.rolled(attempt, message), attempt))
+                return self._receive(i, chain.suite.acknowledgement(attempt, chain.rolled(attempt, message).alpha))
         return None
 
     # --- the driver, and what holds -----------------------------------------------------------------------------------

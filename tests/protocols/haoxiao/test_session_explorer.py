@@ -20,7 +20,7 @@ import pytest
 from session_world import End, World
 
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Profile, decode
-from bt_selfsecure.protocols.haoxiao.receiving import Receiver, _acknowledgement, _opened
+from bt_selfsecure.protocols.haoxiao.receiving import Receiver, _opened
 from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.sending import Sender
 from bt_selfsecure.protocols.haoxiao.session import Session
@@ -227,7 +227,8 @@ class NaiveReceiver(Receiver):
     def receive_data(self, frame: Frame, now: float) -> None:
         if self._previous is None or (again := _opened(self._previous, frame)) is None:
             return super().receive_data(frame, now)
-        self._out.send(_acknowledgement(self.kept.chain, again[1]))
+        chain = self.kept.chain
+        self._out.send(chain.suite.acknowledgement(again[1], chain.alpha))
         return None
 
 

@@ -413,13 +413,14 @@ def test_two_attempts_at_one_message_never_have_the_same_keystream(suite: Suite)
 
 @both_suites
 def test_the_parts_of_a_round_key_are_three_and_no_object_keeps_or_shows_them(suite: Suite) -> None:
-    sealing, k_a = suite.split(KEY)
-    assert len({sealing[:32], sealing[32:], k_a}) == 3
-    assert {len(sealing[:32]), len(sealing[32:]), len(k_a)} == {32}
+    parts = suite.split(KEY)
+    assert len(parts) == 96
+    k_h, k_e, k_a = parts[:32], parts[32:64], parts[64:]
+    assert len({k_h, k_e, k_a}) == 3
     chain = Chain(suite, KEY, 7, 64, 0, (KEY,))
     _, attempt = chain.seal(b"message", 0, DeterministicRandom(4))
     kept = [getattr(thing, each.name) for thing in (chain, attempt) for each in fields(thing)]
-    assert not any(part in kept for part in (sealing, sealing[:32], sealing[32:], k_a))
+    assert not any(part in kept for part in (parts, parts[:64], k_h, k_e, k_a))
     assert repr(chain) == "Chain(seq=7, checkpoint_rounds=64, alpha=0)"
     assert repr(attempt) == "Attempt(seq=7, retran=0)"
 

@@ -254,7 +254,7 @@ class GroupListener:
             self._kept = replace(self._kept, epoch=letter.epoch, number=0, early={})
             return self._lose(now)
         key = first_key(common, letter.secret, letter.group, letter.epoch)
-        self._machine.on(I.WELCOME, now, epoch=letter.epoch)
+        self._machine.on(I.WELCOME, now, "epoch", letter.epoch)
         self._kept = MemberRecord(letter.group, letter.name, letter.epoch, key, 0)
         self._assemblies, self._lacks_since = {}, None
         self._events.put(GroupJoined(letter.group, letter.name, letter.epoch))
@@ -285,7 +285,7 @@ class GroupListener:
 
     def _accept(self, rand: bytes, message: bytes, now: float, *, repaired: bool) -> None:
         kept = self._kept
-        self._machine.on(I.ACCEPTED, now, number=kept.number)
+        self._machine.on(I.ACCEPTED, now, "number", kept.number)
         self._assemblies.pop(kept.number, None)
         key = next_key(kept.key, kept.number, rand, message)
         early = {number: one for number, one in kept.early.items() if number > kept.number}

@@ -293,7 +293,7 @@ class GroupOwner:
             return False
         name = f"{self._context.name} of {peer.hex(':')}"
         machine = Machine(name, "group member", MEMBER_TABLE, member.state, self._context.tracer)
-        machine.on(given, now, epoch=self._kept.epoch)
+        machine.on(given, now, "epoch", self._kept.epoch)
         self._update(peer, state=machine.state)
         return True
 
