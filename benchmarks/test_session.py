@@ -5,13 +5,13 @@ around it: no frames, states, records or events. The Double Ratchet's floor is t
 
 Seen on the slower of two kinds of CPU, when it was quiet: a round of 29.9 to 31.7 us is 0.290 to 0.303 of a Double
 Ratchet message of 103, whose own floor is 21.4, and 1.73 to 1.80 times its floor of 17.3, where 1.7 is asked for; while
-neighbours of the virtual machine were busy up to 0.315 and 2.2. On the faster one, before a round got a twelfth cheaper,
-24 us were 0.33 of a message of 74 and 1.62 times the floor of 14.8. The 13 us around the primitives are some 90 calls and
-17 objects. Alone they take 10: what they touch and what OpenSSL touches drive each other out of the CPU's caches, and the
-floor, run by itself, has them for itself.
-Nor do the primitives get cheaper: half of the floor is AES-SIV, whose key schedule alone (2.2 us of 3.2) is due at both
-ends, since each round has a key of its own; HKDF by hashlib with its contexts copied takes 1.8 us where the library
-takes 1.7, and HMAC is 0.7 us here, 1.0 in `cryptography`, 1.2 in `hmac`.
+neighbours of the virtual machine were busy up to 0.315 and 2.2. On the faster one, before a round got a twelfth
+cheaper, 24 us were 0.33 of a message of 74 and 1.62 times the floor of 14.8. The 13 us around the primitives are some
+90 calls and 17 objects. Alone they take 10: what they touch and what OpenSSL touches drive each other out of the CPU's
+caches, and the floor, run by itself, has them for itself. Nor do the primitives get cheaper: half of the floor is
+AES-SIV, whose key schedule alone (2.2 us of 3.2) is due at both ends, since each round has a key of its own; HKDF by
+hashlib with its contexts copied takes 1.8 us where the library takes 1.7, and HMAC is 0.7 us here, 1.0 in
+`cryptography`, 1.2 in `hmac`.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
 MESSAGE = bytes(range(64))
 BATCH, TURNS = 10, 1000
-"""Batches so short, 0.3 ms, that the system's clock and others leave one alone now and then; before each there is another
-one, so that code of the others does not lie in the CPU's caches."""
+"""Batches so short, 0.3 ms, that the system's clock and others leave one alone now and then; before each there is
+another one, so that code of the others does not lie in the CPU's caches."""
 MOST_OF_THEIR_TIME = 0.40
 MOST_TIMES_THE_FLOOR = 1.7
 MOST_BYTES_MORE = 36
