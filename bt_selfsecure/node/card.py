@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
+from bt_selfsecure.node.config import PeerTable
 from bt_selfsecure.node.damaged_rows import QUEUES
 from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.paired import lost_keys
 from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peer_log import PeerLog
 
@@ -35,8 +38,10 @@ FAILING: Final = "the card may be failing, see dmesg; bt-selfsecure backup saves
 class Card:
     """Looks at the node's own peers, which come and go in `peers`, by address."""
 
-    def __init__(self, journal: Journal, peers: Mapping[str, NodePeer]) -> None:
-        self._journal, self._peers = journal, peers
+    def __init__(
+        self, directory: Path, journal: Journal, peers: Mapping[str, NodePeer], known: Mapping[str, PeerTable]
+    ) -> None:
+        self._directory, self._journal, self._peers, self._known = directory, journal, peers, known
         self._copies: dict[str, str] = {}
         """Peers that have another one's keys, by address, and whose."""
 
@@ -49,6 +54,7 @@ class Card:
             *self._copied(),
             *self._journal.notes,
             *self._damaged(),
+            *lost_keys(self._directory, self._known.values()).values(),
         ]
 
     def _doubled(self, own: str | None, near: Container[str]) -> Iterator[str]:

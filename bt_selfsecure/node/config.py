@@ -28,7 +28,7 @@ STATE_DIRECTORY: Final = Path("/var/lib/bt-selfsecure")
 NUMBER_KEYS: Final[Mapping[str, str]] = {"rfcomm": "channel", "l2cap": "psm", "ipsp": "port"}
 """Bearers that have a number, and its key in the bearer's table."""
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-MAX_KEY_FILE_BYTES: Final = 4096
+KEY_FILE_BYTES: Final = range(limits.MIN_AUTHENTICATION_KEY_BYTES, 4097)
 
 T = TypeVar("T")
 Nested = str | tuple[Any, ...]
@@ -385,14 +385,14 @@ def authentication_key(peer: PeerTable) -> bytes:
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            secret = file.read(MAX_KEY_FILE_BYTES + 1)
+            secret = file.read(KEY_FILE_BYTES.stop)
     except OSError as error:
         raise UsageError(f"can't read the authentication key of {peer.name}, {path}: {error.strerror}") from None
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise UsageError(f"{path} is open to other users (mode {mode:04o}): chmod 600 {path}")
-    if not limits.MIN_AUTHENTICATION_KEY_BYTES <= len(secret) <= MAX_KEY_FILE_BYTES:
+    if len(secret) not in KEY_FILE_BYTES:
         raise UsageError(
-            f"{path} has {len(secret)} bytes and must have {limits.MIN_AUTHENTICATION_KEY_BYTES} to "
-            f"{MAX_KEY_FILE_BYTES}: head -c 32 /dev/urandom > {path}"
+            f"{path} has {len(secret)} bytes and must have {KEY_FILE_BYTES[0]} to {KEY_FILE_BYTES[-1]}: "
+            f"head -c 32 /dev/urandom > {path}"
         )
     return secret

@@ -18,7 +18,7 @@ from bt_selfsecure.node.config import (
     Rule,
     bearer_spec,
 )
-from bt_selfsecure.node.paired import paired_peers, require_keys
+from bt_selfsecure.node.paired import paired_peers
 from bt_selfsecure.node.tables import Origin, TableReader, load_toml, parse_toml, shown, table_lines, wrapped
 from bt_selfsecure.node.via import check_relay
 
@@ -36,9 +36,7 @@ class ConfigFile:
 def load(path: Path) -> ConfigFile:
     """Read it for a node: every value, what they demand of each other, and who was paired. Raises UsageError, one line
     with file, line, key and what was expected."""
-    own = read(path)
-    file = with_paired(own)
-    require_keys(file.config.peer[len(own.config.peer) :])
+    file = with_paired(read(path))
     check(file)
     return file
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import is_there, whole
 from bt_selfsecure.node import set_aside
-from bt_selfsecure.node.config import PeerTable
+from bt_selfsecure.node.config import KEY_FILE_BYTES, PeerTable
 from bt_selfsecure.node.disk import directory_refusal
 from bt_selfsecure.node.tables import TableReader, key_of, load_toml, toml
 
@@ -61,16 +61,32 @@ def paired_peers(directory: Path) -> tuple[PeerTable, ...]:
     )
 
 
-def require_keys(peers: tuple[PeerTable, ...]) -> None:
-    """Raises `UsageError` where the key of one of these is lost or damaged."""
+def lost_keys(directory: Path, peers: Iterable[PeerTable]) -> dict[str, str]:
+    """Return whose keys the card did not keep, of those that were paired, by address: a sentence each, with what
+    helps."""
+    lost = {}
     for peer in peers:
         file = Path(peer.authentication_key_file)
-        with suppress(PermissionError):
-            if not file.is_file() or not any(file.read_bytes()):  # a pipe would be waited for
-                raise UsageError(
-                    f"the key of {peer.name}, {file}, is lost or damaged: put a backup in its place (bt-selfsecure "
-                    f"restore FILE), or take {peer.name} out of {file.parent.parent / FILE} and pair again"
-                )
+        if file.is_relative_to(directory) and file.parent.name == FOLDER and not _is_kept(file):
+            lost[peer.address] = (
+                f"the key of {peer.name}, {file}, is lost or damaged: put a backup in its place (bt-selfsecure restore "
+                f"FILE), or bt-selfsecure pair forget {peer.name}, at both ends, and pair again"
+            )
+    return lost
+
+
+def _is_kept(file: Path) -> bool:
+    """Whether it can be a key, as far as that can be seen."""
+    try:
+        if not file.is_file():  # a pipe would be waited for
+            return False
+        with file.open("rb") as key:
+            data = key.read(KEY_FILE_BYTES.stop)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return len(data) in KEY_FILE_BYTES and len({*data}) > 1
 
 
 def key_file(directory: Path, address: str) -> Path:

@@ -35,6 +35,7 @@ from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
 from bt_selfsecure.node.message_limits import GROUP_PORT
 from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.nearby import Nearby
+from bt_selfsecure.node.paired import lost_keys
 from bt_selfsecure.node.pairing.adoption import Adoption
 from bt_selfsecure.node.pairing.desk import PairingDesk
 from bt_selfsecure.node.peer import NodePeer
@@ -63,7 +64,11 @@ class Node:
         self._medium = config.node.adapter if config.needs_adapter else f"udp {config.udp.listen}"
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
-        self.settings = Settings(config)
+        place = config.node.state_directory
+        lost = lost_keys(place, config.peer)
+        for text in lost.values():
+            log.error("%s", text)
+        self.settings = Settings(config, lost)
         self._session_bearer = bearer_name(config.session.bearer)
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
@@ -78,13 +83,12 @@ class Node:
         self._nearby = Nearby(config, self.settings.profile, PROFILES, known, self._on_sighting)
         self._changing = asyncio.Lock()
         durable_first = self.settings.durable_first
-        place = config.node.state_directory
         self._lazy = LazyCommits(lambda: self.journal)
         self.journal: Journal = Journal(
             place, sync_each=durable_first, told=self._on_disk, peers=known, clock=self._clock
         )
         self._eraser = Eraser(self.journal, config.session.checkpoint_rounds)
-        self._card = Card(self.journal, self._peers)
+        self._card = Card(place, self.journal, self._peers, known)
         self._inbox = Inbox(
             self.journal, config.node.queue_messages, self._name_of, known=known, durable_first=durable_first
         )

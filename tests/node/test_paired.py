@@ -13,10 +13,12 @@ from typing import Any, NoReturn
 
 import pytest
 
+from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import paired
 from bt_selfsecure.node.config import Config, NodeTable, PeerTable, authentication_key
 from bt_selfsecure.node.config_file import load, render
+from bt_selfsecure.node.haoxiao.settings import Settings
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.known import KnownPeers
 
@@ -89,11 +91,13 @@ def test_nothing_waits_for_what_has_the_name_of_the_list_or_of_a_key(
         from pathlib import Path
         from bt_selfsecure.errors import UsageError
         from bt_selfsecure.node.config_file import load
+        from bt_selfsecure.node.paired import lost_keys
         from bt_selfsecure.node.report import _paired
         from bt_selfsecure.node.state import backup
         file = Path({str(file)!r})
         _paired(file)
-        for todo in (lambda: load(file), lambda: backup(file.parent, file.parent / "copy")):
+        start = lambda: print(*lost_keys(file.parent, load(file).config.peer).values())
+        for todo in (start, lambda: backup(file.parent, file.parent / "copy")):
             try:
                 todo()
             except UsageError as error:
@@ -104,19 +108,42 @@ def test_nothing_waits_for_what_has_the_name_of_the_list_or_of_a_key(
     assert len(re.findall(r"(?m)damaged: put a backup in its place .* pair again$", done.stdout)) == 2
 
 
-@pytest.mark.parametrize("key", [b"", bytes(32), None])
-def test_a_paired_peer_whose_key_is_lost_is_named_with_its_remedy(key: bytes | None, tmp_path: Path) -> None:
-    """A key drawn anew at one end, as for a configured peer, is of no use."""
+@pytest.mark.parametrize("key", [b"", bytes(32), b"\xff" * 32, KEY[:15], KEY * 200, None])
+def test_a_paired_peer_whose_key_is_lost_is_named_with_its_remedy_and_others_are_not(
+    key: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "node.toml"
     file.write_text(f'[node]\nstate_directory = "{tmp_path}"\n')
     for peer in (BOB, CAROL):
         paired.keep(tmp_path, peer, KEY)
     place = paired.key_file(tmp_path, BOB.address)
     place.unlink() if key is None else place.write_bytes(key)
-    with pytest.raises(UsageError, match=r"of bob, .*\.key, is lost or damaged: .*, or take bob out of .*paired\.toml"):
-        load(file)
+    peers = load(file).config.peer
+    assert [peer.name for peer in peers] == ["bob", "carol"]
+    (lost,) = paired.lost_keys(tmp_path, peers).items()
+    assert lost[0] == BOB.address
+    assert re.match(
+        r"the key of bob, .*\.key, is lost or damaged: .*, or bt-selfsecure pair forget bob, at both", lost[1]
+    )
+    assert main(["config", "check", str(file)]) == 2
+    assert lost[1] in capsys.readouterr().err
+    place.touch(0o600)
     place.write_bytes(KEY)
-    assert [peer.name for peer in load(file).config.peer] == ["bob", "carol"]
+    assert paired.lost_keys(tmp_path, peers) == {}
+    assert main(["config", "check", str(file)]) == 0
+
+
+def test_a_peer_whose_key_is_lost_is_asked_for_one_that_nobody_has(tmp_path: Path) -> None:
+    """Without any, whoever has its address would be taken for it."""
+    table = paired.keep(tmp_path, BOB, KEY)
+    config = Config(peer=(table,))
+    keys = [
+        Settings(config, lost).establish(CAROL.address, BOB.address).authentication_key
+        for lost in ((), {BOB.address}, {BOB.address})
+    ]
+    assert keys[0] == KEY
+    assert len({*keys}) == len(keys)
+    assert all(map(any, keys))
 
 
 def test_a_disk_that_takes_no_list_keeps_no_key_either(tmp_path: Path) -> None:

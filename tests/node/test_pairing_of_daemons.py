@@ -78,6 +78,35 @@ def test_a_code_that_is_typed_pairs_both_and_they_stay_so_after_a_restart(nodes:
     assert_paired(nodes, "authentication key")
 
 
+@pytest.mark.parametrize("key", [b"", at_length(b"\xff" * 32), at_length(bytes(range(15))), at_length(None)])
+def test_a_peer_whose_key_the_card_lost_is_told_and_talked_with_and_nobody_gets_its_place(
+    nodes: LoneNodes, key: bytes | None
+) -> None:
+    """The session that both have goes on; for another one the key is missing, and what is drawn for it nobody has."""
+
+    def pair() -> None:
+        with nodes.pair("bob", "show") as bob:
+            done = nodes.pair("alice", "scan", bob.until("BTSS1:"), "--udp", nodes.place("bob")).end()
+            assert (done[0], bob.end()[0]) == (0, 0), done
+        assert_paired(nodes, "authentication key")
+
+    pair()
+    (place,) = (nodes.state("alice") / "paired").iterdir()
+    nodes.kill("alice")
+    place.unlink() if key is None else place.write_bytes(key)
+    nodes.start("alice")
+    wait_until(lambda: nodes.client("alice").peers()[0]["state"] == "connected")
+    assert_paired(nodes, "authentication key")
+    (problem,) = nodes.client("alice").status()["problems"]
+    assert re.fullmatch(rf"the key of bob, {place}, is lost or damaged: put a backup .* pair forget bob, .*", problem)
+    assert problem in nodes.log("alice").read_text()
+    assert "not made with the same key" in nodes.client("alice").establish("bob")["reason"]
+    assert_paired(nodes, "authentication key")
+    nodes.forget_all()
+    pair()
+    assert nodes.client("alice").status()["problems"] == []
+
+
 def test_a_qr_code_that_is_handed_over_as_a_picture_pairs_both(nodes: LoneNodes, tmp_path: Path) -> None:
     with nodes.pair("bob", "show", "--out", str(tmp_path / "code.png")) as bob:
         bob.until("BTSS1:")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -39,9 +40,13 @@ PROFILES: Final[Mapping[int, str]] = {profile.value: profile.label for profile i
 class Settings:
     """Reads the settings of one node's configuration. Raises `UsageError` for one that can't be used."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, keyless: Container[str] = ()) -> None:
+        """`keyless` are addresses of peers whose keys are lost: nobody proves himself as one of these any more."""
         self._config = config
-        self._keys = {peer.address: authentication_key(peer) for peer in config.peer}
+        self._keys = {
+            peer.address: os.urandom(limits.KEY_BYTES) if peer.address in keyless else authentication_key(peer)
+            for peer in config.peer
+        }
         self._bootstrapped = {peer.address for peer in config.peer if peer.bootstrapped}
         self._session = session_config(config)
         self._establish = establish_config(config, bytes(limits.IDENTITY_BYTES))
