@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -130,7 +131,9 @@ def test_the_key_of_libcoaps_client_is_read_off_the_list_of_processes_and_is_eno
     async def test() -> None:
         async with Ends("dotp paper dtls", tmp_path).running(loopback_host) as serving:
             first = await libcoap(serving.port, 0)
-            command = Path(f"/proc/{first.pid}/cmdline").read_bytes().split(b"\0")
+            begun = time.monotonic()
+            while b"-k" not in (command := Path(f"/proc/{first.pid}/cmdline").read_bytes().split(b"\0")):
+                assert time.monotonic() < begun + PATIENCE_S, "a moment after its start a program has no words yet"
             stolen = command[command.index(b"-k") + 1].decode()
             assert (await first.communicate())[0]
             async with eve("dotp/one-key", "both", (loopback_host, serving.port), key=stolen) as she:
