@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import Config, authentication_key
 from bt_selfsecure.node.config_file import ConfigFile, load, render
-from bt_selfsecure.node.paired import lost_keys
+from bt_selfsecure.node.paired import require_keys
 from bt_selfsecure.node.tables import Origin
 from bt_selfsecure.node.where import find_path
 from bt_selfsecure.wording import counted
@@ -71,8 +71,7 @@ def _check(args: Namespace) -> int:
     """UsageError names the first fault."""
     file = load(find_path(_given(args)))
     config = file.config
-    for text in lost_keys(config.node.state_directory, config.peer).values():
-        raise UsageError(text)
+    require_keys(config.node.state_directory, config.peer)
     proved = sum(bool(authentication_key(peer)) for peer in config.peer)
     print(f"{file.origin.path} is right: keys over {config.establish.bearer}, sessions over {config.session.bearer},")
     print(f"{counted(len(config.peer), 'peer')}, {proved} with an authentication key.")

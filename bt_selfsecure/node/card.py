@@ -54,8 +54,12 @@ class Card:
             *self._copied(),
             *self._journal.notes,
             *self._damaged(),
-            *lost_keys(self._directory, self._known.values()).values(),
+            *self.lost_keys(),
         ]
+
+    def lost_keys(self) -> Iterable[str]:
+        """Return of which paired peers it did not keep the keys, a sentence each."""
+        return lost_keys(self._directory, self._known.values()).values()
 
     def _doubled(self, own: str | None, near: Container[str]) -> Iterator[str]:
         """Of the node's own address, where it is somebody else's, too."""

@@ -75,6 +75,12 @@ def lost_keys(directory: Path, peers: Iterable[PeerTable]) -> dict[str, str]:
     return lost
 
 
+def require_keys(directory: Path, peers: Iterable[PeerTable]) -> None:
+    """Raises `UsageError`, with the first of those sentences, where the key of one of these is lost."""
+    for text in lost_keys(directory, peers).values():
+        raise UsageError(text)
+
+
 def _is_kept(file: Path) -> bool:
     """Whether it can be a key, as far as that can be seen."""
     try:

@@ -14,7 +14,7 @@ from typing import Final
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.journal_file import digest
-from bt_selfsecure.node.paired import lost_keys, paired_peers
+from bt_selfsecure.node.paired import paired_peers, require_keys
 from bt_selfsecure.node.set_aside import PAIRED, PAIRED_KEYS, give_to_owner, sync_file, sync_folder
 
 KEY_FILE: Final = re.compile(rf"{PAIRED_KEYS}/[0-9A-F]{{12}}\.key")
@@ -40,12 +40,13 @@ def _files(directory: Path) -> dict[str, bytes]:
         return {}
     keys = [Path(peer.authentication_key_file) for peer in peers]
     if any(key.exists() and not key.is_file() for key in keys):
-        raise UsageError(*lost_keys(directory, peers).values())
+        require_keys(directory, peers)
     try:
         files = {PAIRED: (keys[0].parent.parent / PAIRED).read_bytes()}
         files |= {f"{PAIRED_KEYS}/{key.name}": key.read_bytes() for key in keys}
     except FileNotFoundError:
         if paired_peers(directory) == peers:
+            require_keys(directory, peers)
             raise
     else:
         if paired_peers(directory) == peers:

@@ -65,10 +65,7 @@ class Node:
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
         place = config.node.state_directory
-        lost = lost_keys(place, config.peer)
-        for text in lost.values():
-            log.error("%s", text)
-        self.settings = Settings(config, lost)
+        self.settings = Settings(config, lost_keys(place, config.peer))
         self._session_bearer = bearer_name(config.session.bearer)
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
@@ -101,6 +98,8 @@ class Node:
 
     async def start(self) -> None:
         """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
+        for text in self._card.lost_keys():
+            log.error("%s", text)
         await self._api.start()
         self._eraser.begin()
         self.groups.start()

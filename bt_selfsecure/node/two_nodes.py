@@ -60,9 +60,8 @@ class TwoNodes:
         self.folder: Final = folder.absolute()
         share = f"{loss:.6f}".rstrip("0")
         self.processes: Final[dict[str, subprocess.Popen[bytes]]] = {}
-        places = dict(
-            zip(ADDRESSES, (f"{host}:{port}" for port in ports or free_ports(host, len(ADDRESSES))), strict=True)
-        )
+        found = ports or free_ports(host, len(ADDRESSES))
+        places = {name: f"{host}:{port}" for name, port in zip(ADDRESSES, found, strict=True)}
         bearer = f"faults:loss={share};udp" if float(share) else "udp"
         texts = {name: self._configuration(name, bearer, places) for name in ADDRESSES}
         for name, text in texts.items():

@@ -108,6 +108,20 @@ def test_damaged_paired_peers_are_refused_and_the_state_stays_as_it_is(tmp_path:
     assert_paired(tmp_path / "state", CAROL)
 
 
+@pytest.mark.parametrize("put", [None, os.mkfifo], ids=["nothing", "a pipe"])
+def test_a_backup_without_two_of_the_keys_is_refused_with_what_helps(
+    put: Callable[[Path], None], tmp_path: Path
+) -> None:
+    paired(tmp_path / "state", BOB, CAROL)
+    for peer in paired_peers(tmp_path / "state"):
+        Path(peer.authentication_key_file).unlink()
+        if put:
+            put(Path(peer.authentication_key_file))
+    with pytest.raises(UsageError, match=rf"the key of {BOB.name}, [^']*, is lost or damaged: [^']* pair again$"):
+        backup(tmp_path / "state", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
 @pytest.mark.parametrize("step", range(8))
 def test_a_restore_that_is_interrupted_leaves_the_paired_peers_of_the_state_that_is_whole(
     tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
