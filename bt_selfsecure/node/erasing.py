@@ -6,8 +6,8 @@ of that page, until `VACUUM` writes the file anew; a table on one page has none.
 the node has nothing to do. What was truncated is gone from the file system; below it a card may keep it: see
 docs/security.md.
 
-While many commits come the truncated log is filled with zeros at once, as many as the commits to the next time will
-write over: that takes a sync of the data alone, where a log that grows takes another one of the file system's own
+While many commits come the truncated log is filled with zeros at once, a little more than the commits to the next time
+will write over: that takes a sync of the data alone, where a log that grows takes another one of the file system's own
 journal. It is a half of what a commit takes on ext4.
 """
 
@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
+from bt_selfsecure.node.journal_log import written
+
 log = logging.getLogger(__name__)
 
 IDLE_S: Final = 10.0
@@ -31,6 +33,8 @@ FEWEST_COMMITS: Final = 16
 TREES: Final = 6
 """Pages of a journal of which each table fits one: the schema's, four tables', SQLite's own of numbers."""
 MOST_ROOM_BYTES: Final = 1 << 20
+SPARE: Final = 1.125
+"""Times as many bytes filled as were written: one turn takes more pages than another."""
 PAGES_A_COMMIT: Final = 4
 """To write the file anew takes no more pages than the commits since the last time took, about."""
 MOST_PAGES: Final = 1024
@@ -52,13 +56,13 @@ class Deleted:
         """Take it out of the file, if that writes no more than so many pages or is worth more, and out of the log,
         which gets so many times the room that it took; return whether it is empty now, which it is not while another
         program reads. Raises `sqlite3.Error`."""
-        length = self._log_file.stat().st_size if room and self._log_file.exists() else 0
+        length = written(self._log_file) if room else 0
         if self._has_rests(database, max(pages, PAGES_A_COMMIT * self.commits)):
             database.execute("VACUUM")
             self.commits = 0
         busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if length and not busy:
-            self._fill_log(database, min(round(room * length), MOST_ROOM_BYTES))
+            self._fill_log(database, min(round(SPARE * room * length), MOST_ROOM_BYTES))
         return not busy
 
     def _fill_log(self, database: sqlite3.Connection, zeros: int) -> None:

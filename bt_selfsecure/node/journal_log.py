@@ -1,4 +1,5 @@
-"""Whether the journal's log still holds what it held: by its index, which tells how many frames there were.
+"""How much the journal's log holds, and whether that is all that it held: by its index, which tells how many frames
+there were.
 
 SQLite reads its log up to the first frame whose checksum is wrong, and takes what is behind it for a transaction that
 was under way: so a log that the card cut back, or in which it changed a byte, seems to be one that never had more. But
@@ -9,6 +10,7 @@ the index: after a loss of power it may be half a minute older than the log, and
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,6 +22,12 @@ INDEX: Final = struct.Struct("=16xI12x4s4s8x48xI")
 """The index begins with its head, 48 bytes in the machine's order, and that once more; then how much was copied
 (sqlite.org/walformat.html, 2.1)."""
 HEAD_BYTES: Final = 48
+LOG_HEAD_BYTES: Final = 32
+PAGE_SIZE: Final = slice(8, 12)
+SALTS: Final = slice(16, 24)
+FRAME_HEAD_BYTES: Final = 24
+FRAME_SALTS_AT: Final = 8
+"""In the log itself: its head, and that before the page of each frame (sqlite.org/fileformat2.html, 4.1)."""
 NO_SALTS: Final = bytes(4), bytes(4)
 """What stands there where the log has no head, or one of something else."""
 
@@ -78,3 +86,18 @@ def logged(file: Path) -> Logged:
             frames, *salts, copied = INDEX.unpack(data)
             return Logged(frames, (salts[0], salts[1]), copied)
     return Logged(0, NO_SALTS, 0)
+
+
+def written(log: Path) -> int:
+    """Return how many bytes of this log were written since it was truncated: a frame of those has the salts of the
+    log's head, what was filled with zeros has none."""
+    with contextlib.suppress(OSError), log.open("rb", buffering=0) as file:
+        head = file.read(LOG_HEAD_BYTES)
+        if not any(head):
+            return 0
+        frame = FRAME_HEAD_BYTES + int.from_bytes(head[PAGE_SIZE])
+        frames = (os.fstat(file.fileno()).st_size - LOG_HEAD_BYTES) // frame
+        for start in range(LOG_HEAD_BYTES + (frames - 1) * frame, 0, -frame):
+            if os.pread(file.fileno(), 8, start + FRAME_SALTS_AT) == head[SALTS]:
+                return start + frame
+    return 0

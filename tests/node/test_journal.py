@@ -17,7 +17,7 @@ import pytest
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file as module
-from bt_selfsecure.node.erasing import MOST_ROOM_BYTES
+from bt_selfsecure.node.erasing import MOST_ROOM_BYTES, SPARE
 from bt_selfsecure.node.journal import Journal, PeerRow
 from bt_selfsecure.node.journal_file import APPLICATION_ID, JournalError
 from bt_selfsecure.node.journal_mark import LOCK
@@ -535,28 +535,46 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         assert journal._database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'news'").fetchone() == (0,)
 
 
+def log_length(directory: Path) -> int:
+    return (directory / LOG).stat().st_size
+
+
+def commits(journal: Journal, count: int) -> None:
+    for _ in range(count):
+        journal.delete(BOB, "outbox", put(journal, b"secret " * 100))
+        put(journal, b"secret")
+        journal.commit()
+
+
 def test_an_erased_log_with_room_for_more_does_not_grow_and_has_nothing_of_what_was_in_it(tmp_path: Path) -> None:
-    def log_length() -> int:
-        return (tmp_path / LOG).stat().st_size
-
-    def commits(journal: Journal) -> None:
-        for _ in range(20):
-            journal.delete(BOB, "outbox", put(journal, b"secret " * 100))
-            put(journal, b"secret")
-            journal.commit()
-
     with opened(tmp_path, sync_each=True) as journal:
-        commits(journal)
-        length = log_length()
+        commits(journal, 20)
+        room = round(2 * SPARE * log_length(tmp_path))
         assert journal.erase(room=2.0) == ""
-        assert log_length() == 2 * length
+        assert log_length(tmp_path) == room
         assert not any((tmp_path / LOG).read_bytes())
-        commits(journal)
-        assert log_length() == 2 * length
+        commits(journal, 20)
+        assert log_length(tmp_path) == room
         assert journal.erase(room=1000.0) == ""
-        assert log_length() == MOST_ROOM_BYTES
+        assert log_length(tmp_path) == MOST_ROOM_BYTES
         assert journal.erase() == ""
-        assert log_length() == 0
+        assert log_length(tmp_path) == 0
+
+
+def test_the_log_gets_room_for_what_was_written_since_the_last_time_and_keeps_none_of_a_longer_time(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path, sync_each=True) as journal:
+        lengths = []
+        for count in (20, 60, 20, 20):
+            commits(journal, count)
+            assert journal.erase(room=1.0) == ""
+            lengths.append(log_length(tmp_path))
+        first, longest, *after = lengths
+        assert longest > 2 * first
+        assert all(abs(length - first) < first / 4 for length in after)
+        assert journal.erase(room=1.0) == ""  # nothing was written
+        assert log_length(tmp_path) == 0
 
 
 def test_what_another_program_writes_while_the_log_gets_room_is_not_overwritten(tmp_path: Path) -> None:
