@@ -32,7 +32,8 @@ def events() -> str:
     rows = []
     for event in get_args(bt_selfsecure.events.Event):
         kind = get_origin(event) or event
-        has = ", ".join(f"`{name}`" for name in kind.__dataclass_fields__)
+        names = [*kind.__dataclass_fields__, *(name for name, what in vars(kind).items() if isinstance(what, property))]
+        has = ", ".join(f"`{name}`" for name in names if not name.startswith("_"))
         rows.append((f"`{kind.__name__}`", has, first_sentence(kind)))
     return table(("event", "fields", ""), *rows)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
+from dataclasses import field
 from typing import Generic, TypeVar
 
 from bt_selfsecure.sansio.value import value
@@ -41,5 +43,10 @@ class Persist(Generic[Record]):
     """
 
     token: int
-    record: Record
+    _record: Callable[[], Record] = field(repr=False)
     sync: bool
+
+    @property
+    def record(self) -> Record:
+        """Return the record of the state as it was when this was told. It is made where it is asked for."""
+        return self._record()

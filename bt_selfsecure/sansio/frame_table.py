@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bt_selfsecure.sansio.endpoint import EventQueue
 from bt_selfsecure.sansio.events import FrameRejected, Rejection
-from bt_selfsecure.sansio.trace import MachineEnum
+from bt_selfsecure.sansio.trace import Machine, MachineEnum
 
 State = TypeVar("State", bound=MachineEnum)
 Kind = TypeVar("Kind")
@@ -28,10 +28,10 @@ FrameTable = Mapping[Kind, FrameRow[State]]
 
 
 class Taker(Protocol):
-    """Is a machine with a table of frames."""
+    """Has a machine, and methods that take frames."""
 
     @property
-    def state(self) -> MachineEnum: ...
+    def _machine(self) -> Machine[Any, Any]: ...
 
 
 def dispatch(row: FrameRow[Any] | None, taker: Taker, frame: Any, now: float, events: EventQueue[Any]) -> None:
@@ -39,7 +39,7 @@ def dispatch(row: FrameRow[Any] | None, taker: Taker, frame: Any, now: float, ev
     if row is None:
         return events.reject(Rejection.NOT_FOR_US, frame.kind.name)
     states, handler, otherwise = row
-    if taker.state not in states:
+    if taker._machine.state not in states:
         return events.reject(otherwise.reason, otherwise.detail)
     getattr(taker, handler)(frame, now)
     return None

@@ -18,9 +18,9 @@ class Outbox(Generic[Queue, Record]):
     One frame of each kind waits at most: the next of its kind replaces it, as on the air the later one counts.
     """
 
-    def __init__(self, events: Queue, record: Callable[[], Record]) -> None:
+    def __init__(self, events: Queue, keep: Callable[[], Callable[[], Record]]) -> None:
         self.events: Final = events
-        self._record: Final = record
+        self._keep: Final = keep  # the state as it is, from which its record is made if one is wanted
         self._frames: Final[dict[int, tuple[int, bytes]]] = {}  # by first octet: version and kind
         self._token = 0
         self._needed = 0  # what leaves from now on waits for this token
@@ -32,7 +32,7 @@ class Outbox(Generic[Queue, Record]):
         token = self._token = self._token + 1
         if sync:
             self._needed_before, self._needed = self._needed, token
-        self.events.put(Persist(token, self._record(), sync))
+        self.events.put(Persist(token, self._keep(), sync))
 
     def persisted(self, token: int) -> None:
         """Release what waits for the record with this token, or an earlier one."""

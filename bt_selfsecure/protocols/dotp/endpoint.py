@@ -220,4 +220,5 @@ class Dotp:
 
     def _persist(self) -> None:
         self._token += 1
-        self._events.put(Persist(self._token, self.record, True))
+        record = self.record
+        self._events.put(Persist(self._token, lambda: record, True))

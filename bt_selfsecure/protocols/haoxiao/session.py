@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, Self
 
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
@@ -59,7 +60,7 @@ class Session:
         """Of this end in the establishment of the newest K_0."""
         self._continuity = record.continuity
         self._events: Final = FrameQueue()
-        self._out: Final = Outbox(self._events, self._present_record)
+        self._out: Final = Outbox(self._events, self._keep)
         self._sender: Final = self.sender_class(record, config, self._out, context)
         self._receiver: Final = self.receiver_class(record, config, self._out, context)
         # Verbs that are one part's alone: each round calls them a dozen times, so nothing stands between.
@@ -110,13 +111,14 @@ class Session:
     @property
     def record(self) -> SessionRecord:
         """Return the state as it is now. It holds keys."""
-        return self._present_record()
+        return self._keep()()
 
-    def _present_record(self) -> SessionRecord:
+    def _keep(self) -> partial[SessionRecord]:
+        """Keep the state, which is frozen: its record is made where one is read."""
         sending, receiving = self._sender.kept, self._receiver.kept
         if self._continuity[1] and not (sending.offer and receiving.offer):  # the peer was seen to have the new K_0
             self._continuity = self._continuity[1], b""
-        return SessionRecord(self.profile, self.role, sending, receiving, self._continuity)
+        return partial(SessionRecord, self.profile, self.role, sending, receiving, self._continuity)
 
     @property
     def can_send(self) -> bool:

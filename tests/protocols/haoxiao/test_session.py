@@ -395,7 +395,8 @@ def test_every_transition_is_traced_and_no_trace_or_repr_shows_a_secret(pair: Pa
     assert {"SEND", "ACKNOWLEDGED", "ACCEPTED", "AGREED"} <= {
         transition.input for transition in pair.bob.trace + pair.alice.trace
     }
-    keys = {key for end in (pair.alice, pair.bob) for key in end.session.record.sending.keys}
+    records = [end.session.record for end in (pair.alice, pair.bob)]
+    keys = {key for record in records for key in (*record.sending.keys, *record.continuity_keys)}
     for secret in (b"a secret message", *keys):
         assert secret.hex() not in shown
         assert repr(secret)[2:-1] not in shown

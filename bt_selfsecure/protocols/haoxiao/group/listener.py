@@ -360,4 +360,5 @@ class GroupListener:
 
     def _persist(self) -> None:
         self._token += 1
-        self._events.put(Persist(self._token, self._kept, sync=True))
+        kept = self._kept
+        self._events.put(Persist(self._token, lambda: kept, sync=True))

@@ -345,4 +345,5 @@ class GroupOwner:
 
     def _persist(self, *, sync: bool) -> None:
         self._token += 1
-        self._events.put(Persist(self._token, self._kept, sync))
+        kept = self._kept
+        self._events.put(Persist(self._token, lambda: kept, sync))
