@@ -249,7 +249,7 @@ def _allocate_index(path: Path) -> None:
 
 def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
     """Connect to the file as it is; text comes as bytes. Raises `sqlite3.Error`."""
-    how = "immutable=1" if alone else "mode=ro"
+    how = "mode=ro&immutable=1" if alone else "mode=ro"  # or a file that is not there would be made
     database = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=OPEN_S)
     database.text_factory = bytes
     return database

@@ -71,7 +71,7 @@ def reserved_in_file(path: Path) -> int | None:
     as while a log that has the table of numbers in another place is being copied to it."""
     with (
         contextlib.suppress(*SQLITE_ERRORS),
-        contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as database,
+        contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as database,
     ):
         rows = database.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
         if rows and all(isinstance(name, str) and isinstance(seq, int) for name, seq in rows):

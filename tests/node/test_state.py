@@ -21,7 +21,7 @@ from bt_selfsecure.node.journal_mark import LOCK
 from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.lazy_commits import COMMIT_S
 from bt_selfsecure.node.set_aside import FILE, LOG
-from bt_selfsecure.node.state import backup, restore, set_aside
+from bt_selfsecure.node.state import backup, has_lost_log, restore, set_aside
 
 A = "B8:27:EB:00:00:01"
 
@@ -246,6 +246,18 @@ def test_the_remedy_for_what_is_no_backup_leaves_the_nodes_own_state_alone(tmp_p
     with pytest.raises(UsageError) as refused:
         restore(source, tmp_path / "state")
     assert str(refused.value).endswith(": name another backup; the node's state stays as it is")
+
+
+def test_a_backup_where_there_is_no_state_leaves_nothing_there(tmp_path: Path) -> None:
+    """An empty journal would keep the node from starting."""
+    Journal(tmp_path / "state", sync_each=True).close()
+    set_aside(tmp_path / "state")
+    before = sorted((tmp_path / "state").iterdir())
+    assert not has_lost_log(tmp_path / "state")
+    with pytest.raises(UsageError, match="has a node ever run here"):
+        backup(tmp_path / "state", tmp_path / "copy")
+    assert sorted((tmp_path / "state").iterdir()) == before
+    Journal(tmp_path / "state", sync_each=True).close()
 
 
 def test_a_backup_never_replaces_a_file_and_needs_a_state(tmp_path: Path) -> None:
