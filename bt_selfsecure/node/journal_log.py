@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from bisect import bisect_left
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -89,15 +90,18 @@ def logged(file: Path) -> Logged:
 
 
 def written(log: Path) -> int:
-    """Return how many bytes of this log were written since it was truncated: a frame of those has the salts of the
-    log's head, what was filled with zeros has none."""
+    """Return how many bytes of this log were written since it began anew: the frames of those, the first in it, have
+    the salts of its head; what was filled with zeros has none."""
     with contextlib.suppress(OSError), log.open("rb", buffering=0) as file:
         head = file.read(LOG_HEAD_BYTES)
         if not any(head):
             return 0
         frame = FRAME_HEAD_BYTES + int.from_bytes(head[PAGE_SIZE])
-        frames = (os.fstat(file.fileno()).st_size - LOG_HEAD_BYTES) // frame
-        for start in range(LOG_HEAD_BYTES + (frames - 1) * frame, 0, -frame):
-            if os.pread(file.fileno(), 8, start + FRAME_SALTS_AT) == head[SALTS]:
-                return start + frame
+
+        def is_older(number: int) -> bool:
+            return os.pread(file.fileno(), 8, LOG_HEAD_BYTES + number * frame + FRAME_SALTS_AT) != head[SALTS]
+
+        there = range((os.fstat(file.fileno()).st_size - LOG_HEAD_BYTES) // frame)
+        frames = bisect_left(there, True, key=is_older)
+        return LOG_HEAD_BYTES + frames * frame if frames else 0
     return 0
