@@ -154,10 +154,11 @@ def parquet(file: Path, progress: Progress) -> Iterator[Table]:
                 if names.count(name) > 1:
                     raise UsageError(f"{file}: two columns are called {name!r}: remove or rename one")
             yield Table(file, names, ",", _rows(source, progress), progress)
-    except OSError as error:
-        raise UsageError(f"can't read {file} ({error.strerror or error}): name a Parquet file") from error
-    except pa.ArrowException as error:
-        raise UsageError(f"{file} is not a Parquet file, or is damaged ({error}): write it anew") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.strerror:  # the system's; pyarrow says most damage by a bare one
+            raise UsageError(f"can't read {file} ({error.strerror}): name a Parquet file") from error
+        raise UsageError(f"{file} is not a Parquet file, or is damaged ({why}): write it anew") from error
 
 
 def _rows(source: ParquetFile, progress: Progress) -> Iterator[Row]:

@@ -63,13 +63,13 @@ def data(draw: random.Random, number: int) -> Frame:
     return Frame(Profile.HARDENED, Kind.DATA, 0, number % 256, message=draw.randbytes(8), mac=draw.randbytes(16))
 
 
-def mebibytes(folder: Path, make: Make, count: int, command: str = "report") -> float:
+def mebibytes(folder: Path, make: Make, count: int, *command: str) -> float:
     """Of a report over so many of these packets, in a process of its own."""
     draw = random.Random(1)
     with (folder / "made-up.pcapng").open("wb") as file, PcapngWriter(file) as writer:
         for number in range(count):
             writer.write(number / 1000, LINKTYPE_USER0, encode(make(draw, number)))
-    arguments = [command, str(folder / "made-up.pcapng")]
+    arguments = [*(command or ("report",)), str(folder / "made-up.pcapng")]
     done = subprocess.run([sys.executable, "-c", MEASURED, *arguments], capture_output=True, text=True)
     assert "MIB" in done.stdout, done.stderr
     return float(done.stdout.rpartition("MIB")[2])
@@ -115,3 +115,8 @@ def test_a_few_packets_of_a_seq_that_no_burst_reaches_take_no_more_room_than_oth
         return Frame(Profile.HARDENED, Kind.RAND, 0, 0xFFFF, session, bytes(limits.BURST_MESSAGE_BYTES))
 
     assert mebibytes(tmp_path, beyond, 400) <= 1.2 * mebibytes(tmp_path, burst, 400)
+
+
+def test_a_report_for_programs_takes_hardly_more_memory_than_the_one_for_people(tmp_path: Path) -> None:
+    text, as_json = (mebibytes(tmp_path, burst, FEW, *command) for command in (("report",), ("report", "--json")))
+    assert as_json < 1.3 * text

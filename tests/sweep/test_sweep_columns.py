@@ -180,6 +180,30 @@ def test_a_fault_in_parquet_is_named_with_its_row(tmp_path: Path) -> None:
     assert "\n" not in str(told(tmp_path / "t.parquet", Circumstances()))
 
 
+def damaged_page(whole: bytes) -> bytes:
+    return whole[:4] + b"\xff" * 16 + whole[20:]
+
+
+def other_encoding(whole: bytes) -> bytes:
+    """Of a receiver, everywhere."""
+    return whole.replace(b"bob", b"b\xf6b")
+
+
+def other_encoding_of_a_name(whole: bytes) -> bytes:
+    return whole.replace(b"receiver", b"r\xe9ceiver")
+
+
+@pytest.mark.parametrize("damage", [damaged_page, other_encoding, other_encoding_of_a_name])
+def test_a_parquet_file_that_is_damaged_is_refused_in_one_line(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "t.parquet", compression="none")
+    (tmp_path / "t.parquet").write_bytes(damage((tmp_path / "t.parquet").read_bytes()))
+    found = str(told(tmp_path / "t.parquet", Circumstances()))
+    assert "is not a Parquet file, or is damaged" in found
+    assert "\n" not in found
+
+
 def test_parquet_without_pyarrow_is_refused_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
