@@ -42,7 +42,7 @@ class Pair:
             node=NodeTable(
                 name=name, state_directory=self.server.folder / f"{name}.state", socket=self.server.socket(name)
             ),
-            establish=EstablishTable(bearer="rfcomm", interval_ms=0.1, burst=2000),
+            establish=EstablishTable(bearer="rfcomm", interval_ms=0.1),
             session=SessionTable(timeout_ms=50),
             discovery=DiscoveryTable(advertise=False, scan=False),
             peer=(PeerTable(other, ADDRESSES[other]),),
