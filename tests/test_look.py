@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bt_selfsecure.look import WIDTH, _touch, keep_labels_apart
 
@@ -41,6 +42,20 @@ def test_tick_labels_never_touch_be_they_names_or_numbers(draw: Callable[[Axes],
     assert not _touch(axes.xaxis)
     assert not _touch(axes.yaxis)
     assert any(label.get_text() for label in axes.get_xticklabels())
+
+
+def test_labels_at_the_other_side_become_fewer_only_where_they_touch() -> None:
+    figure = Figure(figsize=(WIDTH, 2.0), layout="constrained")
+    roomy, crowded = figure.subplots(1, 2)
+    for axes in (roomy, crowded):
+        axes.yaxis.tick_right()
+    crowded.yaxis.set_major_locator(MaxNLocator(60))
+    figure.draw_without_rendering()
+    before = len(roomy.get_yticks())
+    assert _touch(crowded.yaxis)
+    keep_labels_apart(figure)
+    assert not _touch(crowded.yaxis)
+    assert len(roomy.get_yticks()) == before
 
 
 @pytest.mark.parametrize(

@@ -44,25 +44,29 @@ def keep_labels_apart(figure: Figure) -> None:
     """Let no tick label touch another: numbers become fewer, names are turned."""
     from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
+    every_axis = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     figure.draw_without_rendering()
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            for most in (6, 4, 2, 1):
-                if not _touch(axis):
-                    break
-                if isinstance(axis.get_major_locator(), FixedLocator):
-                    axis.set_tick_params(rotation=90)
-                else:
-                    logarithmic = axis.get_scale() == "log"
-                    axis.set_major_locator(LogLocator(numticks=most) if logarithmic else MaxNLocator(most))
-                    axis.set_minor_locator(NullLocator())
-                figure.draw_without_rendering()
+    for most in (6, 4, 2, 1):
+        touching = [axis for axis in every_axis if _touch(axis)]
+        if not touching:
+            break
+        for axis in touching:
+            if isinstance(axis.get_major_locator(), FixedLocator):
+                axis.set_tick_params(rotation=90)
+            else:
+                logarithmic = axis.get_scale() == "log"
+                axis.set_major_locator(LogLocator(numticks=most) if logarithmic else MaxNLocator(most))
+                axis.set_minor_locator(NullLocator())
+        figure.draw_without_rendering()
 
 
 def _touch(axis: Axis) -> bool:
     low, high = sorted(axis.get_view_interval())
-    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
     boxes = [
-        tick.label1.get_window_extent() for tick in ticks if tick.label1.get_text() and low <= tick.get_loc() <= high
+        label.get_window_extent()
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        if low <= tick.get_loc() <= high
+        for label in (tick.label1, tick.label2)  # at the one side and at the other, as of a colour bar
+        if label.get_visible() and label.get_text()
     ]
     return any(one.overlaps(other) for one, other in combinations(boxes, 2))
