@@ -217,8 +217,12 @@ def lower_bound(k: int, n: int, confidence: float = 0.95) -> float:
         raise UsageError(f"a confidence of {confidence:g} is not useful: take 0.5 <= confidence < 1, as in 0.95")
     if k == 0:
         return 0.0
-    if k == n:
-        return float((1 - confidence) ** (1 / n))
+    return float((1 - confidence) ** (1 / n)) if k == n else _bound(k, n, confidence)
+
+
+@lru_cache(maxsize=1 << 16)
+def _bound(k: int, n: int, confidence: float) -> float:
+    """Return `lower_bound` for 0 < k < n: a record asks for the same few again and again."""
     choose = math.lgamma(n + 1) - math.lgamma(k) - math.lgamma(n - k + 1)
     low, high, p = 0.0, k / n, _wilson_low(k, n, confidence)
     while low < p < high:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from operator import eq
 from typing import Final, TypeVar, overload
@@ -59,17 +58,16 @@ class InRuns(_Made[InRun]):
 
     def kinds(self) -> Iterator[tuple[InRun, int]]:
         """Yield the first run of each kind, with how many are like it: short runs are of few kinds."""
-        first, alike = dict[tuple[int, int, int], int](), Counter[tuple[int, int, int]]()
+        found: dict[tuple[int, int, int], list[int]] = {}
         for start in range(0, len(self), BLOCK):
             block = slice(start, start + BLOCK)
             kinds = zip(
                 self._one.sent_in[block], self._heard[block].tolist(), self._missed[block].tolist(), strict=True
             )
             for number, kind in enumerate(kinds, start):
-                first.setdefault(kind, number)
-                alike[kind] += 1
-        for kind, number in first.items():
-            yield self[number], alike[kind]
+                found.setdefault(kind, [number, 0])[1] += 1
+        for first, alike in found.values():
+            yield self._made(first), alike
 
 
 class OneRuns(_Made[OneRun]):

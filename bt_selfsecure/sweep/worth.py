@@ -25,8 +25,6 @@ from bt_selfsecure.sweep.results import BITS, BROKEN, HOLDS, NO_KEY, WEAK, InRun
 
 SURE: Final = 0.99
 MOST_PACKETS: Final = 10**9
-bound_of = lru_cache(maxsize=1 << 16)(lower_bound)
-"""Of Eve's misses, and what Bob heard: the same few numbers come again and again."""
 
 
 def hidden_bits(size_bytes: int) -> int:
@@ -44,7 +42,7 @@ def in_run(run: int, sent: int, heard: int, missed: int, size_bytes: int) -> InR
     those."""
     if not heard:
         return InRun(run, sent, 0, 0, None, 0.0, None, NO_KEY)
-    bound = bound_of(missed, heard)
+    bound = lower_bound(missed, heard)
     bits = secret_bits(heard, bound, missed_entropy=missed_entropy(missed, packet_bits=hidden_bits(size_bytes)))
     verdict = BROKEN if not missed else WEAK if bits < BITS[-1] else HOLDS
     return InRun(run, sent, heard, missed, missed / heard, bound, bits, verdict)
@@ -107,5 +105,6 @@ def _per_packet_sent(run: InRun) -> float:
     return run.bob_heard / run.sent * bits_per_packet(run.bound)
 
 
+@lru_cache(maxsize=1 << 12)
 def _to_send(packets: int | None, d: float) -> int | None:
     return None if packets is None or packets > MOST_PACKETS else packets_to_send(packets, d, SURE)
