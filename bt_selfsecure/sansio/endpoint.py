@@ -42,34 +42,28 @@ def earliest(one: float | None, other: float | None) -> float | None:
     return min(one, other)
 
 
-class EventQueue(Generic[Event]):
+class EventQueue(deque[Event | FrameRejected], Generic[Event]):
     """Holds events in order, and the count of rejected frames by reason. When `most` wait, it drops what strangers
-    cause."""
+    cause. It is a deque, so that it costs no more to put an event, and can be copied with its endpoint."""
 
-    def __init__(self, most: int) -> None:
-        self._most: Final = most
-        self._events: Final[deque[Event | FrameRejected]] = deque()
+    def __init__(self, most: int = 0) -> None:  # 0: as a deque is made when it is copied, and then gets its fields
+        super().__init__()
+        self._most = most
         self.rejections: Final[dict[Rejection, int]] = dict.fromkeys(Rejection, 0)
 
-    def put(self, event: Event) -> None:
-        """Add an event that the endpoint decides on."""
-        self._events.append(event)
+    put = deque.append
+    """Adds an event that the endpoint decides on."""
 
     def put_if_room(self, event: Event | FrameRejected) -> None:
         """Add an event that a stranger can cause at will."""
-        if len(self._events) < self._most:
-            self._events.append(event)
+        if len(self) < self._most:
+            self.append(event)
 
     def reject(self, reason: Rejection, detail: str = "") -> None:
         """Count and tell a frame from the air that changed nothing."""
         self.rejections[reason] += 1
         self.put_if_room(FrameRejected(reason, detail))
 
-    @property
-    def is_filled(self) -> bool:
-        """Return whether there is an event to take."""
-        return bool(self._events)
-
     def take(self) -> Event | FrameRejected | None:
         """Return the oldest event, and forget it; None where there is none."""
-        return self._events.popleft() if self._events else None
+        return self.popleft() if self else None

@@ -174,7 +174,6 @@ class _Form(NamedTuple):
     profile: Profile
     kind: Kind
     layout: struct.Struct
-    rand_bytes: int
     rand_start: int
     rand_end: int
     mac_bytes: int
@@ -190,7 +189,6 @@ def _form(profile: Profile, kind: Kind) -> _Form:
         profile,
         kind,
         layout,
-        _RAND_BYTES[kind],
         layout.size,
         layout.size + _RAND_BYTES[kind],
         mac_bytes(profile, kind),
@@ -235,10 +233,10 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     form = _FORMS.get(octet)
     if form is None:
         raise LocalError(f"{kind.name} is no kind of the profile {frame.profile.label}")
-    _, _, layout, rand_size, _, _, mac_size, unkeyed, padded, brief = form
+    _, _, layout, start, rand_end, mac_size, unkeyed, padded, brief = form
     if brief:
         return _encode_compact(octet, frame) if unkeyed else _encode_fragment(octet, frame)
-    if len(message) > limits.MAX_LEN or len(rand) != rand_size:
+    if len(message) > limits.MAX_LEN or len(rand) != rand_end - start:
         raise LocalError(f"{kind.name}: {len(message)} bytes of Message or {len(rand)} of Rand are out of range")
     try:
         clear = layout.pack(octet, frame.retran << 12 | len(message), frame.seq)
@@ -310,7 +308,7 @@ def decode(data: bytes) -> Frame:
         version = data[0] >> 4
         unknown = Malformed.RETIRED if version == _RETIRED else Malformed.VERSION
         raise FrameError(Malformed.KIND if version in _VERSIONS else unknown)
-    profile, kind, layout, _, start, rand_end, mac_size, unkeyed, padded, brief = form
+    profile, kind, layout, start, rand_end, mac_size, unkeyed, padded, brief = form
     if brief:
         return _decode_compact(profile, data) if unkeyed else _decode_fragment(profile, data)
     end = size - mac_size

@@ -324,7 +324,7 @@ class World:
         assert len(sender._history) <= (most if self.durability is Durability.EVERY_W else 0)
         assert len(sender.kept.messages) <= most + 1
         assert len(session._out._frames) <= 5
-        assert len(session._out.events._events) == 0
+        assert len(session._out.events) == 0
         assert len(sender.kept.keys) <= 4
         assert len(receiver.kept.keys) <= 5
 

@@ -129,7 +129,9 @@ def _copied(thing: Any, memo: dict[int, Any]) -> Any:
         return thing.copy()
     if isinstance(thing, MUTABLE):
         if id(thing) not in memo:
-            memo[id(thing)] = new = object.__new__(kind)
+            memo[id(thing)] = new = kind.__new__(kind)
+            if isinstance(thing, EventQueue):
+                new.extend(thing)
             new.__dict__.update({name: _copied(value, memo) for name, value in thing.__dict__.items()})
         return memo[id(thing)]
     if kind is MethodType:

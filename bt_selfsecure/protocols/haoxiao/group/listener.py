@@ -179,7 +179,7 @@ class GroupListener:
     @property
     def has_news(self) -> bool:
         """Return whether there is anything to be taken by `next_event`."""
-        return self._events.is_filled
+        return bool(self._events)
 
     def persisted(self, token: int) -> None:
         """Take note of nothing: what a member tells goes with its record, in one transaction."""
