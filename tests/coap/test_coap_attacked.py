@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,11 +16,15 @@ import pytest
 from amounts import at_length
 from coap_processes import coap, serving
 
+from bt_selfsecure.bench.coap import live_sabour
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.coap.resources import SENSOR_BYTES
 from bt_selfsecure.eve.dotp.serial_number import psk_of_session
 from bt_selfsecure.free_ports import free_ports
-from bt_selfsecure.protocols.dotp.keys import PaperKeys, Policy, Profile, psk
+from bt_selfsecure.protocols.dotp.keys import PaperKeys, Policy, Profile, Role, psk
+from bt_selfsecure.protocols.sabour import limits
+from bt_selfsecure.protocols.sabour.messages import Kind, Message, encode
+from bt_selfsecure.protocols.sabour.messages import Profile as Handshake
 
 EVE = [sys.executable, "-m", "bt_selfsecure", "eve", "attack"]
 SN = 0xC0FFEE42
@@ -278,6 +284,31 @@ def test_who_calls_in_a_devices_name_is_believed_in_paper_with_a_sig_of_hers_and
         for _ in range(1 if succeeded else 3):  # until the third one had no answer, or what it succeeded by is said
             assert tried in process.stdout.readline()
         assert (process.wait(30) if succeeded else verdict(process)) == succeeded
+
+
+def test_she_calls_in_no_handshake_that_passes_her(loopback_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow computer her success, with which she goes, cut off the device that she had heard."""
+    monkeypatch.setattr(live_sabour, "EACH_S", 0.05)
+    profile, device = Handshake.PAPER_HASH, bytes(limits.DEVICE_ID_BYTES)
+    m1 = Message(Kind.M1, device, bytes(limits.POINT_BYTES))
+    m4 = Message(Kind.M4, signature=bytes(limits.HASH_BYTES))
+
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+            server.setblocking(False)
+            server.bind((loopback_host, AUTH))
+            eve = live_sabour.SABOUR["sabour/false-device"](profile, lambda said: None)
+            assert isinstance(eve, live_sabour.Visitor)
+            eve.hear(Role.CLIENT, encode(profile, m1))
+            playing = asyncio.create_task(eve.play((loopback_host, AUTH)))
+            await asyncio.sleep(5 * live_sabour.EACH_S)
+            with pytest.raises(BlockingIOError):
+                server.recv(1)
+            eve.hear(Role.SERVER, encode(profile, m4))
+            await asyncio.wait_for(asyncio.get_running_loop().sock_recv(server, 1), 30)
+            playing.cancel()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(("profile", "succeeded"), [at_length("paper", 1), ("hardened", 0)])

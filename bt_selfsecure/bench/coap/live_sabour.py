@@ -26,6 +26,8 @@ from bt_selfsecure.protocols.sabour.messages import Kind, Message, MessageError,
 from bt_selfsecure.protocols.sabour.suites import Parties
 
 EACH_S: Final = 1.0
+GIVEN_UP_S: Final = 10.0
+"""Without anything that passes: after that a handshake will have no end."""
 HER_READING: Final = b'{"value": 0}'
 EACH_M1_S: Final = 0.001
 
@@ -139,13 +141,18 @@ class Overhearing:
         self._profile: Final = profile
         self._say: Final = say
         self._device_id = b""
+        self._under_way = False
+        self._passed = 0
         self.succeeded = False
 
     def hear(self, sender: Role, data: bytes) -> list[Sent]:
         frame = self._frame(data)
         message = self._message(frame)
+        self._passed += 1
         if message is not None and message.kind is Kind.M1:
-            self._device_id = message.device_id
+            self._device_id, self._under_way = message.device_id, True
+        elif message is not None and message.kind is Kind.M4:
+            self._under_way = False
         self._note(frame)
         return [(sender.peer, data)]
 
@@ -177,13 +184,17 @@ class Overhearing:
 
 
 class Visitor(Overhearing):
-    """Calls on the server herself then, each second until she succeeds: `visit` says how."""
+    """Calls on the server herself then, each second until she succeeds: `visit` says how. She first lets the handshake
+    that passes come to its end: with her success she goes, and nothing passes any more."""
 
     async def play(self, place: Place) -> None:
         """Call until it succeeded."""
+        quiet_s = 0.0
         while not self.succeeded:
+            passed = self._passed
             await asyncio.sleep(EACH_S)
-            if self._device_id:
+            quiet_s = quiet_s + EACH_S if passed == self._passed else 0.0
+            if self._device_id and (quiet_s >= GIVEN_UP_S or not self._under_way):
                 with contextlib.suppress(OSError, TimeoutError), udp(place) as own:
                     own.connect(place)
                     await self._visit(own)
