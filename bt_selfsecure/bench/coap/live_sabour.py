@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from itertools import cycle, repeat
 from typing import Final
 
@@ -27,7 +28,7 @@ from bt_selfsecure.protocols.sabour.suites import Parties
 
 EACH_S: Final = 1.0
 GIVEN_UP_S: Final = 10.0
-"""Without anything that passes: after that a handshake will have no end."""
+"""Without a message of a handshake that passes: after that it will have no end."""
 HER_READING: Final = b'{"value": 0}'
 EACH_M1_S: Final = 0.001
 
@@ -141,18 +142,15 @@ class Overhearing:
         self._profile: Final = profile
         self._say: Final = say
         self._device_id = b""
-        self._under_way = False
-        self._passed = 0
+        self._ends_by = 0.0  # the handshake that passes, at the latest; by the monotonic clock
         self.succeeded = False
 
     def hear(self, sender: Role, data: bytes) -> list[Sent]:
         frame = self._frame(data)
         message = self._message(frame)
-        self._passed += 1
-        if message is not None and message.kind is Kind.M1:
-            self._device_id, self._under_way = message.device_id, True
-        elif message is not None and message.kind is Kind.M4:
-            self._under_way = False
+        if message is not None:
+            self._device_id = message.device_id or self._device_id
+            self._ends_by = 0.0 if message.kind is Kind.M4 else time.monotonic() + GIVEN_UP_S
         self._note(frame)
         return [(sender.peer, data)]
 
@@ -189,12 +187,9 @@ class Visitor(Overhearing):
 
     async def play(self, place: Place) -> None:
         """Call until it succeeded."""
-        quiet_s = 0.0
         while not self.succeeded:
-            passed = self._passed
             await asyncio.sleep(EACH_S)
-            quiet_s = quiet_s + EACH_S if passed == self._passed else 0.0
-            if self._device_id and (quiet_s >= GIVEN_UP_S or not self._under_way):
+            if self._device_id and time.monotonic() >= self._ends_by:
                 with contextlib.suppress(OSError, TimeoutError), udp(place) as own:
                     own.connect(place)
                     await self._visit(own)
