@@ -3,15 +3,15 @@
 The floor is what the cipher suite must compute for one round at both ends, called in the same way and with nothing
 around it: no frames, states, records or events. The Double Ratchet's floor is the same of its message.
 
-Seen on the slower of two kinds of CPU, when it was quiet: a round of 28.7 to 31.7 us is 0.290 to 0.303 of a Double
-Ratchet message of 103, whose own floor is 21.4, and 1.69 to 1.80 times its floor of 17.0, where 1.7 is asked for; while
-neighbours of the virtual machine were busy, which is most of the time, up to 0.335 and 2.3. On the faster one, before a
-round got a twelfth cheaper, 24 us were 0.33 of a message of 74 and 1.62 times the floor of 14.8. The 13 us around the
-primitives are some 75 calls and 14 objects. Alone they take 10: what they touch and what OpenSSL touches drive each
-other out of the CPU's caches, and the floor, run by itself, has them for itself. Nor do the primitives get cheaper:
-half of the floor is AES-SIV, whose key schedule alone (2.2 us of 3.2) is due at both ends, since each round has a key
-of its own; HKDF by hashlib with its contexts copied takes 1.8 us where the library takes 1.7, and HMAC is 0.7 us here,
-1.0 in `cryptography`, 1.2 in `hmac`.
+Seen on the slower of two kinds of CPU, when it was quiet: a round of 29.9 to 31.7 us is 0.290 to 0.314 of a Double
+Ratchet message of 103, whose own floor is 21.4, and 1.73 to 1.85 times its floor of 17.0, where 1.7 is asked for (1.69
+at best in a process where no Double Ratchet ran between); while neighbours of the virtual machine were busy, which is
+most of the time, up to 0.36 and 2.3. On the faster one, before a round got a twelfth cheaper, 24 us were 0.33 of a
+message of 74 and 1.62 times the floor of 14.8. The 13 us around the primitives are some 75 calls and 14 objects. Alone
+they take 10: what they touch and what OpenSSL touches drive each other out of the CPU's caches, and the floor, run by
+itself, has them for itself. Nor do the primitives get cheaper: half of the floor is AES-SIV, whose key schedule alone
+(2.2 us of 3.2) is due at both ends, since each round has a key of its own; HKDF by hashlib with its contexts copied
+takes 1.8 us where the library takes 1.7, and HMAC is 0.7 us here, 1.0 in `cryptography`, 1.2 in `hmac`.
 """
 
 from __future__ import annotations

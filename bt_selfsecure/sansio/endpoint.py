@@ -48,7 +48,7 @@ class EventQueue(deque[Event | FrameRejected], Generic[Event]):
 
     def __init__(self, most: int = 0) -> None:  # 0: as a deque is made when it is copied, and then gets its fields
         super().__init__()
-        self._most = most
+        self._most: Final = most
         self.rejections: Final[dict[Rejection, int]] = dict.fromkeys(Rejection, 0)
 
     put = deque.append
