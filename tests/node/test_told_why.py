@@ -116,6 +116,25 @@ async def put_an_older_state_back(world: World, *, confirmed: tuple[str, ...]) -
     return await world.start("alice", "bob"), bob
 
 
+def test_it_says_so_also_where_the_link_ends_before_its_requests_do(tmp_path: Path) -> None:
+    """The other end refuses in silence, and of a silent peer a link is given up."""
+    world = World(tmp_path)
+
+    async def main() -> None:
+        alice, _ = await put_an_older_state_back(world, confirmed=("alice", "bob"))
+        await asyncio.sleep(300)
+        told = asyncio.create_task(outcome(alice, "bob"))
+        await until(lambda: (peer_of(alice, "bob")["progress"] or {}).get("sent") is not None)
+        await world.stop("bob")
+        reason = await told
+        assert reason.startswith("the link to "), reason
+        assert "this node's state was restored" in reason
+        assert WITHOUT in reason
+        await world.close()
+
+    virtual(main())
+
+
 def test_an_end_that_got_its_older_state_back_says_so_and_does_not_blame_the_peer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -298,7 +298,7 @@ class KeyAgreement:
                 self.responder.give_up(now)
                 self.follow_responder(now)
             if self.initiator or self._machine.state is S.GATHERING:
-                self.failed(why, now)
+                self.failed(self._troubles.cut_off(why, now), now)
 
     def fail_outcome(self, reason: str) -> None:
         """Tell whoever waits that there is no key from this."""

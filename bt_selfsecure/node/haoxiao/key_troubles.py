@@ -94,11 +94,18 @@ class KeyTroubles:
         text = f"{event.reason.value}: {event.detail}" if event.detail else event.reason.value
         if event.reason not in _SILENT:
             return text
-        if self._foreign and now < self._foreign_until:
-            return self._foreign
-        if self._trust.kept.restored:
-            return f"{text}: {self._trust.how_restored}"
-        return (
+        return self._of_silence(text, now) or (
             f"{text}, and {self._config.name} is linked: why, its own bt-selfsecure status says. It may have confirmed "
             "a key that this node has not, or not have this node as a [[peer]]"
         )
+
+    def cut_off(self, why: str, now: float) -> str:
+        """Return what is to be told of an establishment whose link has ended, as one does whose other end keeps
+        silent."""
+        return self._of_silence(why, now) or why
+
+    def _of_silence(self, text: str, now: float) -> str:
+        """Return the same with the reason why the other end is silent; nothing where this end knows of none."""
+        if self._foreign and now < self._foreign_until:
+            return self._foreign
+        return f"{text}: {self._trust.how_restored}" if self._trust.kept.restored else ""
