@@ -41,7 +41,7 @@ from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import StateChanged
 
 MESSAGE = bytes(64)
 DATA_FRAME_BYTES, ACK_FRAME_BYTES = 36 + 1 + len(MESSAGE), 20
@@ -131,7 +131,7 @@ class SharedLink(Link):
         while (event := self._session.next_event()) is not None:
             if isinstance(event, MessageDelivered):
                 self._answered.set()
-            elif isinstance(event, Persist):
+            if isinstance(event, StateChanged):
                 self._session.persisted(event.token)
         for frame in self._session.frames_to_send(time.monotonic()):
             await self._link.send(CORE + frame)

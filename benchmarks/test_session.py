@@ -46,7 +46,7 @@ from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.protocols.haoxiao.suites import hmac_sha256, sha256
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import StateChanged
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -61,7 +61,7 @@ MOST_BYTES_MORE = 36
 
 
 class Pair:
-    """Two ends of a session, each with a driver that answers Persist as one with a fast disk does."""
+    """Two ends of a session, each with a driver that answers each StateChanged as one with a fast disk does."""
 
     def __init__(self, profile: Profile, durability: Durability) -> None:
         config = SessionConfig(durability)
@@ -73,7 +73,7 @@ class Pair:
 
     def serve(self, session: Session) -> None:
         while (event := session.next_event()) is not None:
-            if isinstance(event, Persist):
+            if isinstance(event, StateChanged):
                 session.persisted(event.token)
 
     def round(self) -> tuple[bytes, bytes]:

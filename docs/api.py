@@ -30,9 +30,10 @@ def names() -> str:
 
 def events() -> str:
     rows = []
-    for event in get_args(bt_selfsecure.events.Event):
+    for event in (bt_selfsecure.events.StateChanged, *get_args(bt_selfsecure.events.Event)):
         kind = get_origin(event) or event
-        names = [*kind.__dataclass_fields__, *(name for name, what in vars(kind).items() if isinstance(what, property))]
+        properties = inspect.getmembers(kind, lambda what: isinstance(what, property))
+        names = [*kind.__dataclass_fields__, *(name for name, _ in properties)]
         has = ", ".join(f"`{name}`" for name in names if not name.startswith("_"))
         rows.append((f"`{kind.__name__}`", has, first_sentence(kind)))
     return table(("event", "fields", ""), *rows)

@@ -55,11 +55,11 @@ def talk(name: str, queue: list[str], udp: socket.socket, peer: tuple[str, int])
                 ends[1:] = [session]  # the first stays: the other end may not have heard its last frame
             case bt.events.EstablishFailed() if name == "alice":
                 raise SystemExit(f"no key: {event.reason.value}")
-            case bt.events.Persist() if session:  # to survive a crash, first write event.record.to_json() to a file,
-                session.persisted(event.token)  # in one transaction with the messages told before it
             case bt.events.MessageReceived():  # the peer's, unchanged, once, in order
                 print(event.message.decode(), flush=True)
                 queue, unanswered = queue + [f"got: {event.message.decode()}"] * (name == "bob"), unanswered - 1
+        if session and isinstance(event, bt.events.StateChanged):  # to survive a crash, first write to a file, in one
+            session.persisted(event.token)  # transaction, the message and event.record.to_json()
         if session and session.can_send and queue:  # one message is under way at a time
             session.send(queue.pop(0).encode(), monotonic())
         if session and unanswered == 0:  # alice has it all

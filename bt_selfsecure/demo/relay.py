@@ -29,7 +29,7 @@ from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import StateChanged
 
 RELAY: Final = "carol"
 CHUNK_BYTES: Final = 128
@@ -161,9 +161,9 @@ class OfficeWorld(RelayedWorld):
             if name not in self.hops:
                 return on_event(name, event, now)
             hop = self.hops[name]
+            if isinstance(event, StateChanged):
+                hop.session.persisted(event.token)
             match event:
-                case Persist():
-                    hop.session.persisted(event.token)
                 case MessageReceived():
                     here, there = name.split(">")
                     self.take(there, here, event.message)
@@ -278,13 +278,10 @@ def _send(scene: Testbed, chunks: list[bytes]) -> bool:
     waiting, came = list(chunks), list[bytes]()
 
     def on_event(name: str, event: Any, now: float) -> None:
-        match event:
-            case Persist():
-                sessions[name].persisted(event.token)
-            case MessageReceived():
-                came.append(event.message)
-            case _:
-                pass
+        if isinstance(event, MessageReceived):
+            came.append(event.message)
+        if isinstance(event, StateChanged):
+            sessions[name].persisted(event.token)
         if name == "alice" and waiting and sessions["alice"].can_send:
             sessions["alice"].send(waiting.pop(0), now)
 

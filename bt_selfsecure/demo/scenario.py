@@ -36,7 +36,7 @@ from bt_selfsecure.protocols.haoxiao.responder import Responder
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import StateChanged
 from bt_selfsecure.sansio.trace import KeyLog, Tracer
 from bt_selfsecure.stats.losses import JointLoss, lower_bound, missed_entropy, secret_bits
 from bt_selfsecure.wording import counted
@@ -287,9 +287,9 @@ class Scenario:
 
     def _on_session(self, name: str, event: Event, now: float) -> None:
         session = self._sessions[name]
+        if isinstance(event, StateChanged):
+            session.persisted(event.token)  # the demo's disk is its memory
         match event:
-            case Persist():
-                session.persisted(event.token)  # the demo's disk is its memory
             case MessageReceived() if name == "bob":
                 self._file.append(event.message)
                 if len(self._file) == len(self.chunks):

@@ -33,13 +33,13 @@ class FrameRejected:
 
 
 @value
-class Persist(Generic[Record]):
-    """Write `record`, together with what was told since the last one; then call `persisted(token)`, which releases the
-    frames that wait for it.
+class StateChanged(Generic[Record]):
+    """The state has changed: write `record`, together with what this tells and what was told since the last one; then
+    call `persisted(token)`, which releases the frames that wait for it.
 
-    A message that was received or delivered is told before the record that counts it, so a driver that writes both in
-    one transaction gets each exactly once. A later record replaces every earlier one. Where `sync` is false nothing
-    waits: the driver may write lazily.
+    A message that was received or delivered is told with the record that counts it, or before, so a driver that writes
+    both in one transaction gets each exactly once. A later record replaces every earlier one. Where `sync` is false
+    nothing waits: the driver may write lazily.
     """
 
     token: int
@@ -50,3 +50,8 @@ class Persist(Generic[Record]):
     def record(self) -> Record:
         """Return the record of the state as it was when this was told. It is made where it is asked for."""
         return self._record()
+
+
+@value
+class Persist(StateChanged[Record]):
+    """The state has changed, and there is nothing else to tell about it."""

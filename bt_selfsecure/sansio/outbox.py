@@ -20,7 +20,8 @@ class Outbox(Generic[Queue, Record]):
 
     def __init__(self, events: Queue, keep: Callable[[], Callable[[], Record]]) -> None:
         self.events: Final = events
-        self._keep: Final = keep  # the state as it is, from which its record is made if one is wanted
+        self.keep: Final = keep
+        """Returns the state as it is, from which its record is made if one is wanted."""
         self._frames: Final[dict[int, tuple[int, bytes]]] = {}  # by first octet: version and kind
         self._token = 0
         self._needed = 0  # what leaves from now on waits for this token
@@ -29,10 +30,14 @@ class Outbox(Generic[Queue, Record]):
 
     def persist(self, *, sync: bool) -> None:
         """Ask for the state to be written; with `sync`, whatever is put out after this waits for it."""
+        self.events.put(Persist(self.token(sync), self.keep(), sync))
+
+    def token(self, sync: bool) -> int:
+        """Return the token of a change that is told now; with `sync`, whatever is put out after this waits for it."""
         token = self._token = self._token + 1
         if sync:
             self._needed_before, self._needed = self._needed, token
-        self.events.put(Persist(token, self._keep(), sync))
+        return token
 
     def persisted(self, token: int) -> None:
         """Release what waits for the record with this token, or an earlier one."""

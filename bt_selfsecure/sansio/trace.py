@@ -69,9 +69,11 @@ class Machine(Generic[State, Input]):
     def on(self, given: Input, now: float, *detail: Any) -> None:
         """Take the transition that the table names; `detail`, for the trace alone, is name and value by turns. Raises
         `LocalError` where the table names none."""
-        following = self._table.get((self.state, given))
-        if following is None:
-            raise LocalError(f"{self._endpoint} {self._name}: {given.name} is impossible in {self.state.name}")
+        try:
+            following = self._table[self.state, given]
+        except KeyError:
+            where = f"{self._endpoint} {self._name}"
+            raise LocalError(f"{where}: {given.name} is impossible in {self.state.name}") from None
         if self._tracer is not None:
             named = dict(zip(detail[::2], detail[1::2], strict=True))
             self._tracer(

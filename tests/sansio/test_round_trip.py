@@ -7,7 +7,7 @@ from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import StateChanged
 from bt_selfsecure.sansio.round_trip import RoundTrip
 
 
@@ -39,7 +39,7 @@ def rounds(trip_s: float, count: int, *, follows: bool) -> int:
     def settle(i: int) -> None:
         nonlocal frames
         while (event := ends[i].next_event()) is not None:
-            if isinstance(event, Persist):
+            if isinstance(event, StateChanged):
                 ends[i].persisted(event.token)
         for data in ends[i].frames_to_send(now):
             frames += i == 0

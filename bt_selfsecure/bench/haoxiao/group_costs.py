@@ -27,7 +27,7 @@ from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import Persist, StateChanged
 
 CHANNELS: Final = 3
 ADVERTISER_BYTES: Final = 6
@@ -128,15 +128,12 @@ class TwoEnds:
         """Bring what must last to the owner's disk."""
         received = []
         while (event := end.next_event()) is not None:
-            match event:
-                case Persist():
-                    if event.sync and end is self.owner:
-                        self._keep(self._number, event.record.to_json())
-                    end.persisted(event.token)
-                case MessageReceived():
-                    received.append(event.message)
-                case _:
-                    pass
+            if isinstance(event, MessageReceived):
+                received.append(event.message)
+            if isinstance(event, StateChanged):
+                if event.sync and end is self.owner:
+                    self._keep(self._number, event.record.to_json())
+                end.persisted(event.token)
         return received
 
 

@@ -16,7 +16,7 @@ from bt_selfsecure.eve.haoxiao.attacks.speaking import SpeakingThief
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import StateChanged
 
 LOSSLESS: Final = Bernoulli({"alice": 0.0, "bob": 0.0, "eve": 0.0})
 CAROL: Final = bytes.fromhex("02b75e000003")
@@ -78,7 +78,7 @@ def _hear(end: Session, data: bytes, now: float) -> None:
 
 def _keep(end: Session) -> None:
     for event in iter(end.next_event, None):
-        if isinstance(event, Persist):
+        if isinstance(event, StateChanged):
             end.persisted(event.token)
 
 

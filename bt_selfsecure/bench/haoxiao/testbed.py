@@ -30,7 +30,7 @@ from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import StateChanged
 
 ALICE: Final = bytes.fromhex("02b75e000001")  # locally administered addresses: nobody's
 BOB: Final = bytes.fromhex("02b75e000002")
@@ -174,9 +174,9 @@ class Testbed:
         def on_event(name: str, event: Event, now: float) -> None:
             nonlocal enough
             session = sessions[name]
+            if isinstance(event, StateChanged):
+                session.persisted(event.token)
             match event:
-                case Persist():
-                    session.persisted(event.token)
                 case MessageReceived():
                     self.received[name].append(event.message)
                 case MessageDelivered():

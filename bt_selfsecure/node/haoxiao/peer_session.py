@@ -41,7 +41,7 @@ from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.events import FrameRejected, Persist
+from bt_selfsecure.sansio.events import FrameRejected, Persist, StateChanged
 from bt_selfsecure.sansio.trace import Machine
 
 S, I = SessionState, SessionInput
@@ -198,11 +198,13 @@ class PeerSession:
                 self._counts.rounds_in += 1
                 self._out.log(Level.DEBUG, "round accepted", "accepted", event.seq)
                 self._on_received(event)
+                self._persist(event)
             case MessageDelivered():
                 self._counts.rounds_out += 1
                 self._out.log(Level.DEBUG, "round acknowledged", "acknowledged", event.seq)
                 self._answered(now)
                 self._on_delivered(self._in_session.pop(event.seq, 0))
+                self._persist(event)
             case Persist():
                 self._persist(event)
             case Resynchronised():
@@ -321,7 +323,7 @@ class PeerSession:
 
     # --- the disk
 
-    def _persist(self, event: Persist[SessionRecord]) -> None:
+    def _persist(self, event: StateChanged[SessionRecord]) -> None:
         if not event.record.sending.offer:
             self.key.use()
             self.generations.use()

@@ -9,6 +9,7 @@ from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.sansio.events import FrameRejected as FrameRejected  # as itself: `events` has all of them
 from bt_selfsecure.sansio.events import Persist as Persist
 from bt_selfsecure.sansio.events import Rejection as Rejection
+from bt_selfsecure.sansio.events import StateChanged as StateChanged
 from bt_selfsecure.sansio.value import value
 
 # --- establishment ----------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ class Independence:
 
 
 @value
-class MessageReceived:
+class MessageReceived(StateChanged[SessionRecord]):
     """A message came from the peer, in order. In `every-message` it comes exactly once; in `every-W` perhaps again
     after a crash, under the same Seq in a later epoch."""
 
@@ -173,7 +174,7 @@ class MessageReceived:
 
 
 @value
-class MessageDelivered:
+class MessageDelivered(StateChanged[SessionRecord]):
     """The peer has proved that it holds this message. After a crash it may be told again."""
 
     seq: int

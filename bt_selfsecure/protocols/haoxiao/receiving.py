@@ -99,8 +99,8 @@ class Receiver:
         self._previous = chain
         if self._key_log is not None:
             self._log_key()
-        out.events.put(MessageReceived(seq, message, epoch))
-        out.persist(sync=self._each_synced or rolled.at_checkpoint)
+        sync = self._each_synced or rolled.at_checkpoint
+        out.events.put(MessageReceived(out.token(sync), out.keep(), sync, seq, message, epoch))
         self._ack = out.send(rolled.suite.acknowledgement(attempt, rolled.alpha))
         return None
 

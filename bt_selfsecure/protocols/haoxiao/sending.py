@@ -180,11 +180,17 @@ class Sender:
             self._log_key()
         self._attempts = []
         self._history.append(message)
-        self._out.events.put(MessageDelivered(chain.seq))
+        self._deliver(chain.seq)
         if following:
             return self._begin(now)
         self.deadline = None
-        return self._out.persist(sync=False)  # nothing waits for it; it takes the old key from the disk
+        return None
+
+    def _deliver(self, seq: int) -> None:
+        """Tell that this round's message is delivered. Nothing waits for the record; it takes the old key from the
+        disk."""
+        out = self._out
+        out.events.put(MessageDelivered(out.token(False), out.keep(), False, seq))
 
     def _proved_attempt(self, frame: Frame) -> Attempt | None:
         """Return the attempt whose ACK [13] this is: the receiver accepted it, and [14] or [15] goes by it (row 10)."""
@@ -275,26 +281,28 @@ class Sender:
             self._out.events.put(RolledBack(True, self.kept.chain.rounds_since(common)))
         self.has_forgotten = False
         seq = max(expected, self._oldest())
-        messages = self._sort(seq)
+        delivered, messages = self._sort(seq)
         self._machine.on(I.AGREED, now, "seq", seq, "again", len(messages))
         offer = b"" if common == self.kept.offer else self.kept.offer
         self.kept = SendingState(self.kept.chain.resumed(common, self._nonce + frame.rand, seq), messages, offer)
         self._log_key()
+        for number in delivered:
+            self._deliver(number)
         self._out.events.put(Resynchronised(True, seq))
         if messages:
             return self._begin(now)
         self.deadline = None
         return self._out.persist(sync=True)
 
-    def _sort(self, seq: int) -> tuple[bytes, ...]:
-        """Return what is to be sent. The peer has what is before round `seq`: that is history, and delivered."""
+    def _sort(self, seq: int) -> tuple[range, tuple[bytes, ...]]:
+        """Return the rounds that are delivered, and what is to be sent. The peer has what is before round `seq`: that
+        is history."""
         oldest, known = self._oldest(), [*self._history, *self.kept.messages]
-        for number in range(self.kept.chain.seq, min(seq, oldest + len(known))):
-            self._out.events.put(MessageDelivered(number))
+        delivered = range(self.kept.chain.seq, min(seq, oldest + len(known)))
         self._history.clear()
         if seq <= oldest + len(known):  # else this end has forgotten some, and the history would have a gap
             self._history.extend(known[: seq - oldest])
-        return tuple(known[seq - oldest :])
+        return delivered, tuple(known[seq - oldest :])
 
     def offer(self, k0: bytes, role: Role) -> None:
         """Name this K_0 at the next resynchronisation; it is taken if the receiver has it too."""

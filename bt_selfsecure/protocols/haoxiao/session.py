@@ -39,10 +39,10 @@ class Session:
     """Carries messages in both directions under one K_0 after the other. Drive it by the verbs of `Endpoint`,
     `send(message, now)` and `persisted(token)`.
 
-    Take the events first, then the frames. What a record counts comes before its `Persist`: a driver that writes the
-    messages received and the record in one transaction, and only then hands them on, gives its application each message
-    exactly once; one that does not may show it the last message again after a crash, under the same Seq. Frames wait
-    for `persisted(token)` where `sync` is set.
+    Take the events first, then the frames. Each `StateChanged` has the record that counts what it tells: a driver that
+    writes the messages received and the record in one transaction, and only then hands them on, gives its application
+    each message exactly once; one that does not may show it the last message again after a crash, under the same Seq.
+    Frames wait for `persisted(token)` where `sync` is set.
     Make it with `start` (a new K_0) or `restore` (a stored record). Raises `LocalError` for misuse by the driver only.
     """
 
@@ -67,7 +67,7 @@ class Session:
         self.next_event: Final = self._events.take
         self.frames_to_send: Final = self._out.frames_to_send
         self.persisted: Final = self._out.persisted
-        """Releases the frames that waited for the `Persist` with this token: its record, or a later one, is on disk."""
+        """Releases the frames that waited for the state with this token: its record, or a later one, is on disk."""
 
     @classmethod
     def start(

@@ -11,7 +11,7 @@ from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import StateChanged
 from bt_selfsecure.sansio.trace import Transition
 
 EVERY_W = SessionConfig(Durability.EVERY_W, checkpoint_rounds=4)
@@ -40,14 +40,14 @@ class End:
             profile, role, bytes(32), config, EndpointContext(self.random, self.trace.append, self.key_lines.append)
         )
         self.events: list[Event] = []
-        self.records: list[Persist] = []
+        self.records: list[StateChanged[SessionRecord]] = []
         self.holds = False
         self.serve()
 
     def serve(self) -> None:
         while (event := self.session.next_event()) is not None:
             self.events.append(event)
-            if isinstance(event, Persist):
+            if isinstance(event, StateChanged):
                 self.records.append(event)
                 if event.sync and not self.holds:
                     self.session.persisted(event.token)

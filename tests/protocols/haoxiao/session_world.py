@@ -32,7 +32,7 @@ from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import StateChanged
 
 MOST_ON_THE_WAY = 40
 MOST_REMEMBERED = 400
@@ -67,7 +67,7 @@ class End:
     """Rows of `said` that the session reported as delivered."""
     excused: set[int] = field(default_factory=set)
     """Rows of `said` that `every-W` may lose with the crash of their sender."""
-    queue: list[tuple[Persist, Stored]] = field(default_factory=list)
+    queue: list[tuple[StateChanged[SessionRecord], Stored]] = field(default_factory=list)
     """Records that the driver was asked to write and has not begun to."""
     disk: list[Stored] = field(default_factory=list)
     """Any of these may be there after power loss, the last after a crash of the process."""
@@ -243,12 +243,12 @@ class World:
         end = self.ends[i]
         while True:
             while (event := end.session.next_event()) is not None:
-                if isinstance(event, Persist):
-                    end.queue.append((event, Stored(event.record, end.inbox, end.taken)))
-                elif isinstance(event, MessageReceived):
+                if isinstance(event, MessageReceived):
                     self._hand(i, event)
                 elif isinstance(event, MessageDelivered) and event.seq in end.seq_of:
                     end.acknowledged.add(end.seq_of[event.seq])
+                if isinstance(event, StateChanged):
+                    end.queue.append((event, Stored(event.record, end.inbox, end.taken)))
             if not end.slow and (end.queue or end.writing is not None):
                 self.write_all(end)
             elif end.taken < len(end.said) and end.session.can_send:

@@ -57,7 +57,7 @@ def test_an_accepted_message_is_not_sent_again_after_a_restart(pair: Pair) -> No
     pair.alice.restart()
     pair.settle()
     assert pair.bob.messages() == [b"hello"]
-    assert pair.alice.told(MessageDelivered) == [MessageDelivered(0)]
+    assert [event.seq for event in pair.alice.told(MessageDelivered)] == [0]
     assert Resynchronised(True, 1) in pair.alice.events
     assert pair.agree()
 

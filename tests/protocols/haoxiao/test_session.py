@@ -18,7 +18,7 @@ from bt_selfsecure.protocols.haoxiao.sending import SenderState
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.events import FrameRejected, Persist, Rejection
+from bt_selfsecure.sansio.events import FrameRejected, Rejection
 
 # --- losses of rounds -------------------------------------------------------------------------------------------------
 
@@ -67,7 +67,7 @@ def test_late_acknowledgement_of_an_earlier_attempt_ends_the_round(pair: Pair) -
     for _ in range(3):
         pair.wait(pair.alice)
     pair.give(pair.alice, late)
-    assert pair.alice.told(MessageDelivered) == [MessageDelivered(0)]
+    assert [event.seq for event in pair.alice.told(MessageDelivered)] == [0]
     assert pair.agree()
 
 
@@ -317,13 +317,18 @@ def test_no_step_of_a_resynchronisation_leaves_before_it_is_on_disk(pair: Pair) 
     assert kinds(pair.frames(pair.bob)) == [Kind.RESYNC_RESPONSE]
 
 
-def test_what_a_record_counts_is_told_before_it(pair: Pair) -> None:
+def test_a_message_comes_with_the_record_that_counts_it(pair: Pair) -> None:
+    data = pair.send(b"hello")
     pair.bob.events.clear()
-    (acknowledgement,) = pair.give(pair.bob, pair.send(b"hello"))
-    assert [type(event) for event in pair.bob.events] == [MessageReceived, Persist]
+    (acknowledgement,) = pair.give(pair.bob, data)
+    (received,) = pair.bob.events
+    assert isinstance(received, MessageReceived)
+    assert received.record.receiving.chain.seq == received.seq + 1 == 1
     pair.alice.events.clear()
     pair.give(pair.alice, acknowledgement)
-    assert [type(event) for event in pair.alice.events] == [MessageDelivered, Persist]
+    (delivered,) = pair.alice.events
+    assert isinstance(delivered, MessageDelivered)
+    assert delivered.record.sending.chain.seq == delivered.seq + 1 == 1
 
 
 def test_every_w_waits_for_the_disk_at_checkpoints_only(pair_w: Pair) -> None:

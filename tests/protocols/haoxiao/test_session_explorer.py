@@ -28,7 +28,7 @@ from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionCo
 from bt_selfsecure.protocols.haoxiao.suites import Attempt
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import EventQueue
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import StateChanged
 from bt_selfsecure.sansio.outbox import Outbox
 from bt_selfsecure.sansio.trace import Machine
 
@@ -275,7 +275,7 @@ def serve(*sessions: Session) -> None:
     """A disk that writes at once."""
     for session in sessions:
         while (event := session.next_event()) is not None:
-            if isinstance(event, Persist):
+            if isinstance(event, StateChanged):
                 session.persisted(event.token)
 
 

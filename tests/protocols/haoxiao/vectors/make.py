@@ -32,7 +32,7 @@ from bt_selfsecure.protocols.haoxiao.session import Session  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.suites import SUITES  # noqa: E402
 from bt_selfsecure.sansio.context import EndpointContext  # noqa: E402
-from bt_selfsecure.sansio.events import Persist  # noqa: E402
+from bt_selfsecure.sansio.events import StateChanged  # noqa: E402
 
 PROVENANCE = "Made by make.py of bt_selfsecure from its own code; docs/protocols/haoxiao.md is the specification."
 MISSED = (2, 5)
@@ -147,7 +147,7 @@ class Pair:
     def out(self, end: Session) -> list[bytes]:
         """What it sends after its disk has written everything."""
         while (event := end.next_event()) is not None:
-            if isinstance(event, Persist):
+            if isinstance(event, StateChanged):
                 end.persisted(event.token)
         return end.frames_to_send(self.now)
 
