@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,8 +225,11 @@ def _page(file: Path | None, target_bits: float, messages: int | None) -> Iterat
         yield lambda report: None
         return
     try:
-        from bt_selfsecure.demo.verdict_page import html
+        from bt_selfsecure.demo.verdict_page import pieces
+
+        if find_spec("matplotlib") is None:  # it is loaded where there is something to draw
+            raise ModuleNotFoundError(name="matplotlib")
     except ModuleNotFoundError as fault:
         raise UsageError(f"--html needs {fault.name}: pip install 'bt-selfsecure[plots]'") from None
-    with whole(file) as part:
-        yield lambda report: part.write_text(html(report, target_bits, messages), encoding="utf-8")
+    with whole(file) as part, part.open("w", encoding="utf-8") as page:
+        yield lambda report: page.writelines(pieces(report, target_bits, messages))

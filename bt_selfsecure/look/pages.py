@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -27,7 +28,12 @@ def page(template: str, **values: object) -> str:
     A template is named by its path in the package: "demo/report.html". Raises jinja2's `UndefinedError` for a value
     that it lacks.
     """
-    return ENVIRONMENT.get_template(template).render(values)
+    return "".join(pieces(template, **values))
+
+
+def pieces(template: str, **values: object) -> Iterator[str]:
+    """Return the same page piece by piece, as it is made: a long one all at once takes many times its room."""
+    return ENVIRONMENT.get_template(template).generate(values)
 
 
 def digest(shown: str, element: str) -> str:

@@ -109,6 +109,19 @@ def test_a_report_over_made_up_sessions_of_the_greatest_length_is_bounded_too(tm
     assert math.log(many / few, 2) < 0.1
 
 
+@pytest.mark.long
+def test_a_page_over_320_000_packets_of_made_up_sessions_takes_at_most_100_mib(tmp_path: Path) -> None:
+    page = ["report", "--html", str(tmp_path / "page.html")]
+    assert mebibytes(tmp_path, burst, MANY, *page) <= MOST_MIB
+    assert (tmp_path / "page.html").stat().st_size > 1e6
+
+
+def test_a_page_takes_hardly_more_memory_than_the_report_for_people(tmp_path: Path) -> None:
+    page = ["report", "--html", str(tmp_path / "page.html")]
+    text, html = (mebibytes(tmp_path, burst, FEW, *command) for command in (("report",), page))
+    assert html < 1.7 * text
+
+
 def test_a_few_packets_of_a_seq_that_no_burst_reaches_take_no_more_room_than_others(tmp_path: Path) -> None:
     def beyond(draw: random.Random, number: int) -> Frame:
         session = draw.randbytes(limits.SESSION_ID_BYTES)

@@ -12,7 +12,7 @@ from amounts import at_length
 from bt_selfsecure.bench.papers import PAPERS, names
 from bt_selfsecure.cli.eve_report import lines
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.demo.verdict_page import html
+from bt_selfsecure.demo.verdict_page import pieces
 from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.sources.packet import UNHEARD
 
@@ -278,7 +278,7 @@ def test_behind_what_was_not_read_eve_may_have_a_key(why: str) -> None:
     assert "may have given her one" in report.conclusion
     assert report.open_ends == [f"{why} (1)"]
     assert f"- {why} (1)" in " ".join(line.strip() for line in lines(report))
-    assert "What was not looked at, or not decided" in html(report, 128.0)
+    assert "What was not looked at, or not decided" in "".join(pieces(report, 128.0))
     judge = Judge()
     judge.hear_all([], {"link type 1 is not read": 1})
     assert judge.report().decided

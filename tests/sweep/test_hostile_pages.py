@@ -45,7 +45,7 @@ def verdict(folder: Path) -> str:
         judge.hear_all(source)
     told = judge.report()
     verdicts = [replace(each, initiator=HOSTILE, profile=HOSTILE) for each in told.verdicts]
-    return verdict_page.html(replace(told, verdicts=verdicts, bearers={HOSTILE: 1}), 128.0)
+    return "".join(verdict_page.pieces(replace(told, verdicts=verdicts, bearers={HOSTILE: 1}), 128.0))
 
 
 def sweep(folder: Path) -> str:
