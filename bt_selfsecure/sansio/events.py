@@ -5,11 +5,19 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bt_selfsecure.sansio.value import value
 
 Record = TypeVar("Record")
+Kept = tuple[Callable[..., Record], *tuple[Any, ...]]
+"""A state that was kept: what makes its record, and of what. A tuple costs the least where nobody wants the record."""
+
+
+def made(kept: Kept[Record]) -> Record:
+    """Return the record of a state that was kept."""
+    make, *parts = kept
+    return make(*parts)
 
 
 class Rejection(enum.Enum):
@@ -43,13 +51,13 @@ class StateChanged(Generic[Record]):
     """
 
     token: int
-    _record: Callable[[], Record] = field(repr=False)
+    _kept: Kept[Record] = field(repr=False)
     sync: bool
 
     @property
     def record(self) -> Record:
         """Return the record of the state as it was when this was told. It is made where it is asked for."""
-        return self._record()
+        return made(self._kept)
 
 
 @value

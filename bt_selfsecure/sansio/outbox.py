@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from bt_selfsecure.sansio.endpoint import EventQueue
-from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.events import Kept, Persist
 
 Queue = TypeVar("Queue", bound=EventQueue[Any])
 Record = TypeVar("Record")
@@ -18,10 +18,10 @@ class Outbox(Generic[Queue, Record]):
     One frame of each kind waits at most: the next of its kind replaces it, as on the air the later one counts.
     """
 
-    def __init__(self, events: Queue, keep: Callable[[], Callable[[], Record]]) -> None:
+    def __init__(self, events: Queue, keep: Callable[[], Kept[Record]]) -> None:
         self.events: Final = events
         self.keep: Final = keep
-        """Returns the state as it is, from which its record is made if one is wanted."""
+        """Keeps the state as it is."""
         self._frames: Final[dict[int, tuple[int, bytes]]] = {}  # by first octet: version and kind
         self._token = 0
         self._needed = 0  # what leaves from now on waits for this token

@@ -17,7 +17,6 @@ from bt_selfsecure.node.via import groups
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.frames import Profile
-from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.relay import RELAYED_BURST, RELAYED_TIMERS
 from bt_selfsecure.protocols.haoxiao.relay_frames import MAX_DATAGRAM_BYTES
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
@@ -153,7 +152,7 @@ def fragment_bytes(config: Config, bearer: str = "") -> int:
     """Return how many bytes the longest message of a session has that fits a frame of this bearer, or the configured
     one."""
     suite = SUITES[Profile[config.establish.profile.upper()]]
-    data, _ = Chain.start(suite, bytes(limits.KEY_BYTES), b"", 1).datagram(b"", 0, bytes)
+    data, _ = suite.seal(bytes(limits.KEY_BYTES), 0, 0, 0, b"", bytes)
     longest = FRAME_BYTES.get(bearer or bearer_name(config.session.bearer), limits.MAX_FRAME_BYTES)
     return min(limits.MAX_MESSAGE_BYTES, longest - len(data))
 

@@ -61,7 +61,7 @@ class WriteAhead(Generic[Kept]):
         """Ask for a record to be written, or to be erased."""
         self._token += 1
         self._unsaved[record.key_of_row] = record
-        self._events.put(Persist(self._token, lambda: record, True))
+        self._events.put(Persist(self._token, (lambda: record,), True))
 
     def send(self, data: bytes) -> None:
         """Put a flight out, behind all that is unsaved."""

@@ -221,4 +221,4 @@ class Dotp:
     def _persist(self) -> None:
         self._token += 1
         record = self.record
-        self._events.put(Persist(self._token, lambda: record, True))
+        self._events.put(Persist(self._token, (lambda: record,), True))

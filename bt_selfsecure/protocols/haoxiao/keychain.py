@@ -55,12 +55,8 @@ class Chain:
 
     def seal(self, message: bytes, retran: int, random: Random) -> tuple[Frame, Attempt]:
         """Return one attempt at this round's message: the frame, and what its sender keeps until the round ends."""
-        data, attempt = self.datagram(message, retran, random)
+        data, attempt = self.suite.seal(self.key, self.seq, retran, self.alpha, message, random)
         return decode(data), attempt
-
-    def datagram(self, message: bytes, retran: int, random: Random) -> tuple[bytes, Attempt]:
-        """Return the same with the frame as it is sent."""
-        return self.suite.seal(self.key, self.seq, retran, self.alpha, message, random)
 
     def open(self, frame: Frame) -> tuple[bytes, Attempt]:
         """Return message and attempt, if the frame belongs to this round. Raises `NotAuthentic`, and nothing else."""
@@ -91,7 +87,3 @@ class Chain:
     def checkpoint_id(self, key: bytes) -> bytes:
         """Return the public name of a key to resume from; 8 bytes."""
         return self.suite.label_mac(key, b"checkpoint id", b"")[:CHECKPOINT_ID_BYTES]
-
-    def exhausted(self) -> bool:
-        """Return whether Seq has reached its limit (row 15): only a new K_0 helps."""
-        return self.seq >= limits.MAX_ROUNDS

@@ -128,7 +128,7 @@ class Sender:
             raise LocalError(f"send: {why}")
         if len(message) > limits.MAX_MESSAGE_BYTES:
             raise LocalError(f"send: a message has at most {limits.MAX_MESSAGE_BYTES} bytes, this has {len(message)}")
-        if kept.chain.exhausted():
+        if kept.chain.seq >= limits.MAX_ROUNDS:  # row 15: only a new K_0 helps
             self._out.events.put(ReestablishNeeded("the rounds of this direction are used up"))
             raise LocalError("send: the rounds of this direction are used up")
         self.kept = SendingState(kept.chain, (message,), kept.offer)
@@ -155,7 +155,8 @@ class Sender:
 
     def _attempt(self, now: float) -> None:
         """Make one more attempt: fresh Rand, [11] to [13]."""
-        data, attempt = self.kept.chain.datagram(self.kept.messages[0], len(self._attempts), self._random)
+        chain, retran, message = self.kept.chain, len(self._attempts), self.kept.messages[0]
+        data, attempt = chain.suite.seal(chain.key, chain.seq, retran, chain.alpha, message, self._random)
         self._attempts.append(attempt)
         self._last_frame = self._out.send(data)
         if self._round_trip is None:

@@ -14,8 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, Profile, decode
@@ -28,11 +27,8 @@ from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import earliest
-from bt_selfsecure.sansio.events import Rejection
-from bt_selfsecure.sansio.frame_table import FrameTable, dispatch
+from bt_selfsecure.sansio.events import Kept, Rejection, made
 from bt_selfsecure.sansio.outbox import Outbox
-
-_FRAMES: Final[FrameTable[Kind, Any]] = {**SENDER_FRAMES, **RECEIVER_FRAMES}
 
 
 class Session:
@@ -63,6 +59,12 @@ class Session:
         self._out: Final = Outbox(self._events, self._keep)
         self._sender: Final = self.sender_class(record, config, self._out, context)
         self._receiver: Final = self.receiver_class(record, config, self._out, context)
+        self._rows: Final = {
+            kind: (taker._machine, row.states, getattr(taker, row.handler), row.otherwise)
+            for table, taker in ((SENDER_FRAMES, self._sender), (RECEIVER_FRAMES, self._receiver))
+            for kind, row in table.items()
+        }
+        """Of either part, and what `dispatch` would look up twice a round."""
         # Verbs that are one part's alone: each round calls them a dozen times, so nothing stands between.
         self.next_event: Final = self._events.take
         self.frames_to_send: Final = self._out.frames_to_send
@@ -111,14 +113,14 @@ class Session:
     @property
     def record(self) -> SessionRecord:
         """Return the state as it is now. It holds keys."""
-        return self._keep()()
+        return made(self._keep())
 
-    def _keep(self) -> partial[SessionRecord]:
+    def _keep(self) -> Kept[SessionRecord]:
         """Keep the state, which is frozen: its record is made where one is read."""
         sending, receiving = self._sender.kept, self._receiver.kept
         if self._continuity[1] and not (sending.offer and receiving.offer):  # the peer was seen to have the new K_0
             self._continuity = self._continuity[1], b""
-        return partial(SessionRecord, self.profile, self.role, sending, receiving, self._continuity)
+        return SessionRecord, self.profile, self.role, sending, receiving, self._continuity
 
     @property
     def can_send(self) -> bool:
@@ -184,9 +186,16 @@ class Session:
 
     def receive_frame(self, data: bytes, now: float) -> None:
         frame = self._events.decode(data, self.profile)
-        if frame is not None:
-            taker = self._receiver if frame.kind in RECEIVER_FRAMES else self._sender
-            dispatch(_FRAMES.get(frame.kind), taker, frame, now, self._events)
+        if frame is None:
+            return None
+        row = self._rows.get(frame.kind)
+        if row is None:
+            return self._events.reject(Rejection.NOT_FOR_US, frame.kind.name)
+        machine, states, take, otherwise = row
+        if machine.state not in states:
+            return self._events.reject(otherwise.reason, otherwise.detail)
+        take(frame, now)
+        return None
 
     def close(self, now: float) -> None:
         """Send nothing more, not even what waits to leave. The record stays valid, and may be restored."""

@@ -121,9 +121,13 @@ MUTABLE = (World, End, Session, Sender, Receiver, Outbox, EventQueue, Machine, C
 def _copied(thing: Any, memo: dict[int, Any]) -> Any:
     """A deep copy that shares what is immutable."""
     kind = type(thing)
+    if kind is tuple and thing and isinstance(thing[0], Machine):  # a bound row
+        return tuple(_copied(part, memo) for part in thing)
     if kind in (bytes, int, float, str, bool, tuple):
         return thing
-    if kind in (list, set, dict, deque):
+    if kind is dict:
+        return {name: _copied(value, memo) for name, value in thing.items()}
+    if kind in (list, set, deque):
         if kind is list and thing and isinstance(thing[0], End):
             return [_copied(each, memo) for each in thing]
         return thing.copy()

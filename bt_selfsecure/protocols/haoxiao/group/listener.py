@@ -361,4 +361,4 @@ class GroupListener:
     def _persist(self) -> None:
         self._token += 1
         kept = self._kept
-        self._events.put(Persist(self._token, lambda: kept, sync=True))
+        self._events.put(Persist(self._token, (lambda: kept,), sync=True))

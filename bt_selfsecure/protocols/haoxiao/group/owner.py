@@ -346,4 +346,4 @@ class GroupOwner:
     def _persist(self, *, sync: bool) -> None:
         self._token += 1
         kept = self._kept
-        self._events.put(Persist(self._token, lambda: kept, sync))
+        self._events.put(Persist(self._token, (lambda: kept,), sync))
