@@ -180,7 +180,7 @@ class Testbed:
                 case MessageReceived():
                     self.received[name].append(event.message)
                 case MessageDelivered():
-                    acknowledged[name] += 1
+                    acknowledged[name] += event.count
                     enough = name == "alice" and until()
                 case _:
                     pass

@@ -200,10 +200,11 @@ class PeerSession:
                 self._on_received(event)
                 self._persist(event)
             case MessageDelivered():
-                self._counts.rounds_out += 1
+                self._counts.rounds_out += event.count
                 self._out.log(Level.DEBUG, "round acknowledged", "acknowledged", event.seq)
                 self._answered(now)
-                self._on_delivered(self._in_session.pop(event.seq, 0))
+                for seq in event.rounds:
+                    self._on_delivered(self._in_session.pop(seq, 0))
                 self._persist(event)
             case Persist():
                 self._persist(event)

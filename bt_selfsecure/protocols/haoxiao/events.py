@@ -175,9 +175,17 @@ class MessageReceived(StateChanged[SessionRecord]):
 
 @value
 class MessageDelivered(StateChanged[SessionRecord]):
-    """The peer has proved that it holds this message. After a crash it may be told again."""
+    """The peer has proved that it holds this message; or, where the two have found together again, several. After a
+    crash it may be told again."""
 
     seq: int
+    """Of the last one."""
+    count: int = 1
+
+    @property
+    def rounds(self) -> range:
+        """Return the Seq of each."""
+        return range(self.seq - self.count + 1, self.seq + 1)
 
 
 @value

@@ -181,17 +181,17 @@ class Sender:
             self._log_key()
         self._attempts = []
         self._history.append(message)
-        self._deliver(chain.seq)
+        self._deliver(chain.seq, 1)
         if following:
             return self._begin(now)
         self.deadline = None
         return None
 
-    def _deliver(self, seq: int) -> None:
-        """Tell that this round's message is delivered. Nothing waits for the record; it takes the old key from the
-        disk."""
+    def _deliver(self, seq: int, count: int) -> None:
+        """Tell that so many messages are delivered, this round's the last. Nothing waits for the record; it takes the
+        old key from the disk."""
         out = self._out
-        out.events.put(MessageDelivered(out.token(False), out.keep(), False, seq))
+        out.events.put(MessageDelivered(out.token(False), out.keep(), False, seq, count))
 
     def _proved_attempt(self, frame: Frame) -> Attempt | None:
         """Return the attempt whose ACK [13] this is: the receiver accepted it, and [14] or [15] goes by it (row 10)."""
@@ -287,9 +287,9 @@ class Sender:
         offer = b"" if common == self.kept.offer else self.kept.offer
         self.kept = SendingState(self.kept.chain.resumed(common, self._nonce + frame.rand, seq), messages, offer)
         self._log_key()
-        for number in delivered:
-            self._deliver(number)
         self._out.events.put(Resynchronised(True, seq))
+        if delivered:
+            self._deliver(delivered[-1], len(delivered))
         if messages:
             return self._begin(now)
         self.deadline = None

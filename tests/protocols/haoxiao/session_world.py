@@ -245,8 +245,8 @@ class World:
             while (event := end.session.next_event()) is not None:
                 if isinstance(event, MessageReceived):
                     self._hand(i, event)
-                elif isinstance(event, MessageDelivered) and event.seq in end.seq_of:
-                    end.acknowledged.add(end.seq_of[event.seq])
+                elif isinstance(event, MessageDelivered):
+                    end.acknowledged |= {end.seq_of[seq] for seq in event.rounds if seq in end.seq_of}
                 if isinstance(event, StateChanged):
                     end.queue.append((event, Stored(event.record, end.inbox, end.taken)))
             if not end.slow and (end.queue or end.writing is not None):

@@ -20,7 +20,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
 from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
-from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.events import Rejection, StateChanged
 
 # --- resynchronisation ------------------------------------------------------------------------------------------------
 
@@ -259,6 +259,27 @@ def test_messages_keep_their_seq_after_a_sender_has_forgotten_some(pair_w: Pair)
     pair_w.settle()
     told = [(event.seq, event.message) for event in pair_w.bob.told(MessageReceived)]
     assert told == [*((seq, b"%d" % seq) for seq in range(8)), (7, b"7")]
+    assert pair_w.agree()
+
+
+def test_rounds_that_turn_out_to_be_delivered_are_told_with_the_one_record_that_counts_them(pair_w: Pair) -> None:
+    """Else a crash between two of them would leave one that is counted and was never told."""
+    for number in range(7):
+        pair_w.round(b"%d" % number)
+    newest = pair_w.bob.records[-1].record
+    pair_w.bob.restart([persist for persist in pair_w.bob.records if persist.sync][-1].record)
+    pair_w.give(pair_w.alice, *pair_w.give(pair_w.bob, *pair_w.give(pair_w.alice, *pair_w.frames(pair_w.bob))))
+    assert Resynchronised(True, 4) in pair_w.alice.events
+    pair_w.alice.events.clear()
+    pair_w.bob.restart(newest)  # it had all of them, which it had forgotten
+    pair_w.settle()
+    (delivered,) = pair_w.alice.told(MessageDelivered)
+    assert list(delivered.rounds) == [4, 5, 6]
+    assert delivered.record.sending.chain.seq == 7
+    changes = pair_w.alice.told(StateChanged)
+    counted = [each for each in changes if each.record.sending.chain.seq > 4]
+    assert counted[0] is delivered
+    assert pair_w.alice.events.index(Resynchronised(True, 7)) < pair_w.alice.events.index(delivered)
     assert pair_w.agree()
 
 
