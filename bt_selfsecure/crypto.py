@@ -28,7 +28,7 @@ def hmac_sha256(key: bytes, data: bytes) -> bytes:
     """Return the HMAC-SHA-256 (RFC 2104) under a key of at most 64 bytes. Raises `LocalError` for a longer one.
 
     The same as hmac.digest, for which OpenSSL 3 looks up its parts anew at each call: a round of the session, which
-    benchmarks/ hold to two fifths of a Double Ratchet message, would take a tenth longer.
+    benchmarks/ hold to three tenths of a Double Ratchet message, would take a tenth longer.
     """
     if len(key) > _BLOCK_BYTES:
         raise LocalError(f"an HMAC key has at most {_BLOCK_BYTES} bytes here, this has {len(key)}: hash it first")

@@ -122,6 +122,11 @@ class Sender:
     # --- rounds -------------------------------------------------------------------------------------------------------
 
     def send(self, message: bytes, now: float) -> int:
+        """Begin the round of this message and return its Seq. In `every-message` the message is the session's own once
+        the `Persist` which this causes is written; until then the caller keeps it.
+
+        Raises `LocalError` unless `can_send`, or for more than `limits.MAX_MESSAGE_BYTES`.
+        """
         kept, state = self.kept, self._machine.state
         if state is not S.IDLE:
             why = "the session is closed" if state is S.CLOSED else f"a message is under way ({state.name})"

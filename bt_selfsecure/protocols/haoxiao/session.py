@@ -66,6 +66,7 @@ class Session:
         }
         """Of either part, and what `dispatch` would look up twice a round."""
         # Verbs that are one part's alone: each round calls them a dozen times, so nothing stands between.
+        self.send: Final = self._sender.send
         self.next_event: Final = self._events.take
         self.frames_to_send: Final = self._out.frames_to_send
         self.persisted: Final = self._out.persisted
@@ -131,14 +132,6 @@ class Session:
     def rejections(self) -> Mapping[Rejection, int]:
         """Return how many frames from the air changed nothing, by reason."""
         return self._events.rejections
-
-    def send(self, message: bytes, now: float) -> int:
-        """Begin the round of this message and return its Seq. In `every-message` the message is the session's own once
-        the `Persist` which this causes is written; until then the caller keeps it.
-
-        Raises `LocalError` unless `can_send`, or for more than `limits.MAX_MESSAGE_BYTES`.
-        """
-        return self._sender.send(message, now)
 
     def withdraw(self, now: float) -> None:
         """Take back the message of the last `send`, whose record was not written: the session is as it was before, and
