@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -78,18 +79,22 @@ def test_a_tag_that_was_taken_away_in_between_is_shown_on_and_read_anew() -> Non
     import nfc
 
     device, until = free_place(), time.monotonic() + 30
+    seen: list[bytes] = []
 
     def is_over() -> bool:
         return time.monotonic() > until
 
     def glance(tag: nfc.tag.Tag) -> bool:
-        tag.read_from_ndef_service(0)
+        with suppress(nfc.tag.TagCommandError):  # on a busy computer the answer can be too late for it
+            seen.append(tag.read_from_ndef_service(0))
         return False
 
     tag = threading.Thread(target=show_as_tag, args=(device, DATA, is_over))
     tag.start()
     with nfc.ContactlessFrontend(device) as reader:
-        reader.connect(rdwr={"on-connect": glance, "targets": ["212F"]}, terminate=is_over)
+        while not seen and not is_over():
+            reader.connect(rdwr={"on-connect": glance, "targets": ["212F"]}, terminate=is_over)
+    assert seen
     assert read_tag(device, is_over) == DATA
     tag.join(60)
     assert not tag.is_alive()
