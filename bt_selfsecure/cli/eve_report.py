@@ -231,5 +231,10 @@ def _page(file: Path | None, target_bits: float, messages: int | None) -> Iterat
             raise ModuleNotFoundError(name="matplotlib")
     except ModuleNotFoundError as fault:
         raise UsageError(f"--html needs {fault.name}: pip install 'bt-selfsecure[plots]'") from None
-    with whole(file) as part, part.open("w", encoding="utf-8") as page:
-        yield lambda report: page.writelines(pieces(report, target_bits, messages))
+
+    def write(report: CaptureReport) -> None:
+        with part.open("w", encoding="utf-8") as page:  # not before the work: a FIFO waits for its reader
+            page.writelines(pieces(report, target_bits, messages))
+
+    with whole(file) as part:
+        yield write

@@ -180,7 +180,8 @@ class MessageDelivered(StateChanged[SessionRecord]):
 
     seq: int
     """Of the last one."""
-    count: int = 1
+    count: int
+    """How many there are: Seq by Seq."""
 
     @property
     def rounds(self) -> range:
