@@ -72,6 +72,8 @@ class Wish:
 
     message: bytes
     durable: bool
+    stays: bool
+    """It is the node's own."""
     told: str = ""
     """Its last outcome."""
 

@@ -143,15 +143,15 @@ class PeerWorld:
         self.ends[i].machine.sighted(self.now)
         self.act(i)
 
-    def say(self, i: int, *, durable: bool = True, size: int = 8) -> None:
-        """A program of this end sends its next message."""
+    def say(self, i: int, *, durable: bool = True, size: int = 8, stays: bool = False) -> None:
+        """A program of this end sends its next message, or the node one of its own."""
         end = self.ends[i]
-        if end.refuses and not end.machine.disk_is_well:
+        if end.refuses and not end.machine.disk_is_well and not stays:
             return  # the driver refuses it
         message = f"{i}:{end.said}".encode().ljust(size, b".")
         end.said += 1
-        number = end.machine.send(message, 0, self.now, durable=durable)
-        end.wishes[number] = Wish(message, durable)
+        number = end.machine.send(message, 0, self.now, durable=durable, stays=stays)
+        end.wishes[number] = Wish(message, durable, stays)
         self.act(i)
         if durable:
             assert end.wishes[number].told, "a durable message has an outcome at once"
@@ -354,6 +354,7 @@ class PeerWorld:
         if wish := end.wishes.get(output.number):  # else it is of a fragment before the last
             assert wish.told != "Refused", "what was refused has no other outcome"
             assert not (isinstance(output, Refused) and wish.told), "what was kept is not refused"
+            assert not (isinstance(output, Refused) and wish.stays), "what stays is not refused"
             wish.told = type(output).__name__
 
     def _transmit(self, i: int, link: int, data: bytes) -> None:
@@ -411,6 +412,7 @@ class PeerWorld:
         if self.durability is Durability.EVERY_MESSAGE or not any(each.crashes for each in self.ends):
             for wish in end.wishes.values():
                 assert wish.told not in ("Kept", "Delivered") or wish.message in inbox, "lost"
+                assert not wish.stays or any(each.crashes for each in self.ends) or wish.message in inbox, "left behind"
 
     # --- peace --------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownGroupError
 from bt_selfsecure.node.haoxiao.groups import LOOK_S
 from bt_selfsecure.node.haoxiao.shared_burst import LEGS
+from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
+from bt_selfsecure.protocols.haoxiao.group import limits
 
 OTHERS = ("bob", "carol", "dave")
 
@@ -274,3 +277,113 @@ def test_nothing_secret_of_a_group_is_shown_and_a_dead_key_leaves_the_disk(tmp_p
         assert old.encode() not in files
 
     office(body, tmp_path, "rfcomm")
+
+
+def disk(node: Node, *, works: bool) -> None:
+    """Let it refuse all that is written, or nothing."""
+    node.journal._database.execute(f"PRAGMA query_only = {int(not works)}")
+
+
+DURABILITIES = ("every-W", "every-message")
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize("seed", range(4))
+def test_disks_that_refuse_at_times_lose_nothing_that_was_accepted_and_send_nothing_that_was_refused(
+    tmp_path: Path, durability: str, seed: int
+) -> None:
+    async def body(scene: Office) -> None:
+        await scene.create()
+        generator = random.Random(seed)
+        accepted, refused = [], []
+        for number in range(40):
+            message = b"%d" % number
+            try:
+                await asyncio.wait_for(scene.send(message), 20)
+            except JournalError:
+                refused.append(message)
+            except TimeoutError:
+                pass
+            else:
+                accepted.append(message)
+            for name in ("alice", *OTHERS):
+                if name not in scene.world.nodes:
+                    await scene.world.start(name, "alice")
+                elif name != "alice" and generator.random() < 0.2:
+                    await scene.world.stop(name)
+                elif generator.random() < 0.4:
+                    disk(scene.world.nodes[name], works=generator.random() < 0.5)
+            await asyncio.sleep(generator.choice((0.0, 0.5, 5.0, 40.0)))
+        assert accepted
+        assert refused
+        for name in OTHERS:
+            if name not in scene.world.nodes:
+                await scene.world.start(name, "alice")
+        for node in scene.world.nodes.values():
+            disk(node, works=True)
+        await until(lambda: not any(node.journal.trouble for node in scene.world.nodes.values()))
+        await asyncio.sleep(60)
+        await scene.send(b"last")
+        for name in OTHERS:
+            assert await asyncio.wait_for(read_until(scene.world.nodes[name], b"last"), 600) == accepted
+
+    office(body, tmp_path, "rfcomm", session__durability=durability)
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_what_is_wished_of_a_group_is_on_disk_or_refused_and_undone(tmp_path: Path, durability: str) -> None:
+    async def body(scene: Office) -> None:
+        alice, bob = scene.alice, scene.world.nodes["bob"]
+        disk(alice, works=False)
+        with pytest.raises(JournalError):
+            await alice.group_wishes.create("lamps", list(OTHERS))
+        assert alice.group_wishes.status() == []
+        disk(alice, works=True)
+        await scene.create()
+        await scene.send(b"first")
+        disk(alice, works=False)
+        before = alice.group_wishes.status()
+        with pytest.raises(JournalError):
+            await scene.send(b"refused")
+        with pytest.raises(JournalError):
+            await alice.group_wishes.change("lamps", [], ["bob"])
+        with pytest.raises(JournalError):
+            alice.group_wishes.delete("lamps")
+        (group,), (was,) = alice.group_wishes.status(), before
+        assert (group["epoch"], group["number"], group["members"]) == (was["epoch"], was["number"], was["members"])
+        disk(bob, works=False)
+        with pytest.raises(JournalError):
+            bob.group_wishes.leave("lamps")
+        disk(bob, works=True)
+        await scene.world.stop("alice")
+        await scene.world.start("alice", *OTHERS)
+        await scene.send(b"second")
+        for name in OTHERS:
+            assert await read(scene.world.nodes[name], 2) == [b"first", b"second"]
+        assert set(scene.states()) == set(OTHERS)
+
+    office(body, tmp_path, "rfcomm", session__durability=durability)
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_a_repair_that_the_disk_refuses_waits_for_it_with_the_record_that_counts_on_it(
+    tmp_path: Path, durability: str
+) -> None:
+    async def body(scene: Office) -> None:
+        await scene.create()
+        await scene.world.stop("bob")
+        await scene.send(b"one")
+        await asyncio.sleep(limits.REPAIR_SOON_S - 0.5)  # and the others' reports are kept
+        assert scene.alice.group_wishes.status()[0]["counts"]["letters"] == len(OTHERS)
+        disk(scene.alice, works=False)  # and the first that it refuses is the repair
+        await asyncio.sleep(60)
+        assert scene.alice.group_wishes.status()[0]["counts"]["letters"] > len(OTHERS)
+        assert scene.alice.journal.trouble
+        disk(scene.alice, works=True)
+        await scene.world.start("bob", "alice")
+        await until(lambda: is_connected(scene.alice, "bob"))
+        await scene.send(b"two")
+        for name in OTHERS:
+            assert await asyncio.wait_for(read(scene.world.nodes[name], 2), 600) == [b"one", b"two"]
+
+    office(body, tmp_path, "rfcomm", session__durability=durability)

@@ -39,9 +39,9 @@ class PeerPair(RuleBasedStateMachine):
     def begin(self, durability: Durability, bearer: str, seed: int) -> None:
         self.world = PeerWorld(durability, seed=seed, establish_bearer=bearer)
 
-    @rule(i=ENDS, durable=st.booleans(), size=st.integers(4, 40))
-    def say(self, i: int, durable: bool, size: int) -> None:
-        self.world.say(i, durable=durable, size=size)
+    @rule(i=ENDS, how=st.sampled_from(("durable", "stays", "")), size=st.integers(4, 40))
+    def say(self, i: int, how: str, size: int) -> None:
+        self.world.say(i, durable=how == "durable", stays=how == "stays", size=size)
 
     @rule(i=ENDS)
     def establish(self, i: int) -> None:
@@ -160,6 +160,7 @@ def run_schedule(seed: int, steps: int = 120, tracer: Callable[[Transition], Non
             (10, partial(world.timeout, i)),
             (5, partial(world.pass_time, draw.choice((0.05, 0.3, 3.0)))),
             (5, partial(world.say, i, durable=draw.random() < 0.5, size=draw.randint(4, 40))),
+            (1, partial(world.say, i, durable=False, stays=True, size=draw.randint(4, 40))),
             (2, partial(world.establish, i)),
             (2, partial(world.export, i, rotate=draw.random() < 0.7)),
             (1, partial(world.give_up, i)),

@@ -35,7 +35,7 @@ class GroupWishes:
         return cast(list[api_types.Group], told)
 
     async def create(self, name: str, peers: list[str]) -> api_types.Group:
-        """Begin a group, after one burst for all of it where that can be. Raises `UsageError`."""
+        """Begin a group, after one burst for all of it where that can be. Raises `UsageError`, `JournalError`."""
         if self._node.settings.profile is not Profile.HARDENED:
             raise UsageError("the profile 'paper' has no groups: use 'hardened'")
         if not 0 < len(name.encode()) <= limits.MAX_NAME_BYTES or not name.isprintable():
@@ -50,12 +50,12 @@ class GroupWishes:
         await self._share_burst(peers)
         groups = self._groups
         machine = GroupOwner.create(name, members, groups.context(name), groups.common, groups.now)
-        group = groups.kept[machine.record.group] = KeptGroup(machine, self._node.own or "")
-        groups.turn(group, lambda now: None)
+        group = KeptGroup(machine, self._node.own or "")
+        groups.wish(group, lambda now: None, begins=True)
         return self._told(group)
 
     async def change(self, name: str, add: list[str], remove: list[str]) -> api_types.Group:
-        """Change who is a member, by another epoch. Raises `UsageError`."""
+        """Change who is a member, by another epoch. Raises `UsageError`, `JournalError`."""
         group, owner = self._own(name)
         members = {member.identity for member in owner.record.members}
         coming = [self._member(peer) for peer in add]
@@ -70,26 +70,24 @@ class GroupWishes:
         if coming:
             await self._share_burst([spelled_identity(one) for one in (members | set(coming)) - set(going)])
         why = ", ".join([*(f"{peer} joins" for peer in add), *(f"{peer} is out" for peer in remove)])
-        self._groups.turn(group, lambda now: owner.change(coming, going, now, why))
+        self._groups.wish(group, lambda now: owner.change(coming, going, now, why))
         return self._told(group)
 
     def delete(self, name: str) -> None:
-        """End the group of this name that the node owns. Raises `UnknownGroupError`."""
+        """End the group of this name that the node owns. Raises `UnknownGroupError`, `JournalError`."""
         group, owner = self._own(name)
         members = [member.identity for member in owner.record.members]
-        self._groups.turn(group, lambda now: owner.change((), members, now, "the group is deleted"))
-        self._groups.drop(group)
-        self._groups.commit()
+        self._groups.wish(group, lambda now: owner.change((), members, now, "the group is deleted"), ends=True)
 
     def leave(self, name: str) -> None:
         """Be no member any more of the group of this name, nor, where owners have chosen the same, of any. Raises
-        `UnknownGroupError`."""
+        `UnknownGroupError`; `JournalError`, and is then no member of some of them, perhaps."""
         kept = [group for group in self._groups.kept.values() if group.name == name]
         left = [(group, group.machine) for group in kept if isinstance(group.machine, GroupListener)]
         if not left:
             raise UnknownGroupError(f"this node is no member of a group {name[:64]!r}: see bt-selfsecure group status")
         for group, machine in left:
-            self._groups.turn(group, machine.leave)
+            self._groups.wish(group, machine.leave)
 
     def send(self, name: str, message: bytes) -> int:
         """Send to a group that the node owns; return the message's number, when it is on disk. Raises
@@ -104,10 +102,8 @@ class GroupWishes:
             raise UsageError(f"{name} has no members: bt-selfsecure group add {name} PEER")
         if not owner.can_send or self._groups.air.waiting > MOST_WAITING:
             raise QueueFullError(f"{len(owner.record.pending)} messages to {name} are under way: try again in a second")
-        if self._node.journal.trouble:
-            self._node.journal.commit()  # it may be over
         number = owner.record.number
-        self._groups.turn(group, lambda now: owner.send(message, now))
+        self._groups.wish(group, lambda now: owner.send(message, now))
         group.counts["sent"] += 1
         return number
 

@@ -2,7 +2,8 @@
 
 What a machine is given is a turn: letters, messages and the record that follow from it go to the disk in one
 transaction; a broadcast leaves after that. Letters come by the inbox, port 12, and leave it with the turn that reads
-them: so none is lost or read twice, whatever crashes.
+them: so none is lost or read twice, whatever crashes. Where the disk takes nothing a turn waits for it as a whole, its
+letters too; but what a person wished is refused then, and all is as it was.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bt_selfsecure.protocols.haoxiao.group.keys import NOTHING, Common, Heard
 from bt_selfsecure.protocols.haoxiao.group.letters import LetterError, decode_group
 from bt_selfsecure.protocols.haoxiao.group.listener import GroupListener, answer_unknown
 from bt_selfsecure.protocols.haoxiao.group.owner import GroupOwner
-from bt_selfsecure.protocols.haoxiao.group.record import MemberRecord, record_of
+from bt_selfsecure.protocols.haoxiao.group.record import MemberRecord, OwnerRecord, record_of
 from bt_selfsecure.protocols.haoxiao.group.tables import MemberState
 from bt_selfsecure.protocols.haoxiao.limits import COMPACT_MESSAGE_BYTES
 from bt_selfsecure.protocols.haoxiao.record import RecordError
@@ -63,7 +64,6 @@ class Groups:
 
     def start(self) -> None:
         """Take up what the journal has. Raises `JournalError`."""
-        now = self._clock()
         for number, owner, text in self._journal.groups():
             try:
                 record = record_of(text)
@@ -71,18 +71,17 @@ class Groups:
                 log.error("%s, and is dropped", error)
                 self._journal.remove("group_state", number)
                 continue
-            name = record.name
-            if isinstance(record, MemberRecord):
-                identity = bytes.fromhex(owner.replace(":", ""))
-                machine: GroupListener | GroupOwner
-                heard = self._heard_of(identity)
-                machine = GroupListener.restore(record, identity, self.context(name), heard, now, self.air.can_hear)
-            else:
-                machine = GroupOwner.restore(record, self.context(name), self.common, now)
-            self.kept[record.group] = KeptGroup(machine, owner)
+            self.kept[record.group] = KeptGroup(self._restored(record, owner), owner)
         works = (self._read_letters(), self.air.send_all(), self._look())
         self._tasks = [asyncio.create_task(work, name="groups") for work in works]
         self._set_alarm()
+
+    def _restored(self, record: MemberRecord | OwnerRecord, owner: str) -> GroupListener | GroupOwner:
+        context, now = self.context(record.name), self._clock()
+        if isinstance(record, OwnerRecord):
+            return GroupOwner.restore(record, context, self.common, now)
+        identity = bytes.fromhex(owner.replace(":", ""))
+        return GroupListener.restore(record, identity, context, self._heard_of(identity), now, self.air.can_hear)
 
     async def stop(self) -> None:
         """End all work."""
@@ -147,6 +146,43 @@ class Groups:
         self.commit()
         self._set_alarm()
 
+    def wish(
+        self, group: KeptGroup, do: Callable[[float], object], *, begins: bool = False, ends: bool = False
+    ) -> None:
+        """Let a machine do what a person wishes: it is on disk when this returns. `begins`, `ends`: the group. Raises
+        what `do` raises; and `JournalError`, after which all is as it was before, here and at the others."""
+        if self._journal.trouble:
+            self._journal.commit()  # it may be over
+        before, now = group.machine.record, self._clock()
+        do(now)
+        try:
+            with self._journal.together():
+                if begins:
+                    self.kept[before.group] = group
+                self._take_events(group, now, is_wish=True)
+                if ends:
+                    self.drop(group)
+            self._journal.commit(sync=True)
+        except JournalError:
+            self._undo(group, None if begins else before)
+            raise
+        finally:
+            self._set_alarm()
+
+    def _undo(self, group: KeptGroup, before: MemberRecord | OwnerRecord | None) -> None:
+        """Go back to what was before a wish, of which nothing has left: neither letters, as sessions send one that the
+        disk is to have first after that, nor broadcasts."""
+        log.warning("group %s: the disk has not taken what was asked for, and all is as it was", group.name)
+        for machine, act in self._peers.values():
+            machine.refused(self._clock())
+            act()
+        if before is None:
+            return self.drop(group)
+        self.kept[before.group] = group
+        group.machine = self._restored(before, group.owner)
+        group.is_saved = False
+        return self.save(group)
+
     def commit(self) -> None:
         """Bring what is noted to the disk, or leave that to the next commit that it takes."""
         try:
@@ -154,14 +190,14 @@ class Groups:
         except JournalError as error:  # it is told, and tried again
             log.debug("%s", error)
 
-    def _take_events(self, group: KeptGroup, now: float) -> None:
+    def _take_events(self, group: KeptGroup, now: float, *, is_wish: bool = False) -> None:
         machine, counts = group.machine, group.counts
         newest: Persist[Any] | None = None
         sync = False
         while (event := machine.next_event()) is not None:
             match event:
                 case Post():
-                    self._post(group, event, now)
+                    self._post(group, event, now, is_wish=is_wish)
                 case Persist():
                     newest, sync = event, sync or event.sync
                 case GroupMessage():
@@ -180,7 +216,7 @@ class Groups:
         if newest is not None and sync:
             self.save(group)
             token = newest.token
-            self._journal.after_commit("", lambda: self._on_kept(group, token))
+            self._journal.after_commit("", lambda: self._on_kept(group, machine, token))
 
     def save(self, group: KeptGroup) -> None:
         """Note the state of a group for the next commit, if it has changed."""
@@ -188,22 +224,24 @@ class Groups:
             group.is_saved = True
             self._journal.replace("group_state", group.number, group.owner, group.machine.record.to_json())
 
-    def _post(self, group: KeptGroup, post: Post, now: float) -> None:
-        """Give a letter to the session with a peer."""
+    def _post(self, group: KeptGroup, post: Post, now: float, *, is_wish: bool) -> None:
+        """Give a letter to the session with a peer. It stays there if the disk refuses it, as what counts on it stays
+        noted; that of a wish is refused with it."""
         group.counts["letters"] += 1
         machine, act = self._peers.get(post.peer, (None, _nothing))
         try:
             if machine is None:
                 raise QueueFullError("there is no such peer")
-            machine.send(post.letter, GROUP_PORT, now, durable=False)
+            machine.send(post.letter, GROUP_PORT, now, durable=is_wish, stays=not is_wish)
         except QueueFullError:
             if isinstance(group.machine, GroupOwner):
                 group.machine.no_room(post.peer, now)
         else:
             act()
 
-    def _on_kept(self, group: KeptGroup, token: int) -> None:
-        machine = group.machine
+    def _on_kept(self, group: KeptGroup, machine: GroupListener | GroupOwner, token: int) -> None:
+        if machine is not group.machine:
+            return  # what it did was undone
         machine.persisted(token)
         frames = machine.frames_to_send(self._clock())
         if frames and isinstance(machine, GroupOwner):
@@ -320,7 +358,7 @@ class Groups:
                 peer, act = self._peers.get(identity, (None, _nothing))
                 with contextlib.suppress(QueueFullError):
                     if peer is not None:
-                        peer.send(answer, GROUP_PORT, self._clock(), durable=False)
+                        peer.send(answer, GROUP_PORT, self._clock(), durable=False, stays=True)
                         act()
         return self.commit()
 

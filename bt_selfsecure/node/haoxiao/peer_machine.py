@@ -136,13 +136,14 @@ class PeerMachine:
 
     # --- wishes
 
-    def send(self, message: bytes, port: int, now: float, *, durable: bool) -> int:
+    def send(self, message: bytes, port: int, now: float, *, durable: bool, stays: bool = False) -> int:
         """Queue a message and return its number. If `durable` it is told by `Kept` when it is on disk; else only by
-        `Delivered`, when the peer has it, as every message is. `Refused` where the disk did not take it.
+        `Delivered`, when the peer has it, as every message is. `Refused` where the disk did not take it; but one that
+        `stays` waits until the disk takes it, with what else was noted in the same turn and counts on it.
 
         Raises `MessageTooLongError`, `QueueFullError`.
         """
-        number = self.session.send(message, port, durable=durable)
+        number = self.session.send(message, port, durable=durable, stays=stays)
         self._out.look_due |= self.links.session_line is None
         self._settle(now)
         return number

@@ -82,7 +82,8 @@ class PeerSession:
         self._has_left = False
         """The newest of them was sent."""
         self._unkept: dict[int, tuple[int, int, bool]] = {}
-        """Messages that are not on disk yet, by number: their first fragment's, the commit's token, to be told."""
+        """Messages that are not on disk yet and can be refused, by number: their first fragment's, the commit's token,
+        to be told."""
         self._to_release: list[tuple[int, int]] = []
         """The token of a commit, and the session's that it stands for."""
         self._joiner: Final = Joiner(stored.pieces)
@@ -126,7 +127,7 @@ class PeerSession:
 
     # --- out
 
-    def send(self, message: bytes, port: int, *, durable: bool) -> int:
+    def send(self, message: bytes, port: int, *, durable: bool, stays: bool = False) -> int:
         """Queue a message, as `PeerMachine.send` does."""
         fragments = list(split(message, port, self._config.fragment_bytes))
         waiting = self.waiting
@@ -134,7 +135,8 @@ class PeerSession:
             raise QueueFullError(f"{waiting} messages wait for {self._config.name}: try again when it has some of them")
         first, number = self.outbox.put(fragments)
         token = self._out.commit(Urgency.NOW if durable else Urgency.LATER)
-        self._unkept[number] = first, token, durable
+        if not stays:
+            self._unkept[number] = first, token, durable
         return number
 
     def feed(self, now: float) -> bool:
