@@ -32,7 +32,7 @@ SET_ASIDE: Final = (
     "bt-selfsecure state set-aside moves all that is there to a folder"
 )
 """The remedy for a state that can't be used. It destroys nothing."""
-_FULL: Final = DiskRefusal("the disk is full", "make room on it")
+FULL: Final = DiskRefusal("the disk is full", "make room on it")
 _BROKEN: Final = DiskRefusal("the disk does not work (an I/O error)", "see dmesg, and save the state elsewhere")
 _LOCKED: Final = DiskRefusal("another program has locked the journal", "end it (an sqlite3 shell, say)")
 _READ_ONLY: Final = DiskRefusal(
@@ -45,8 +45,8 @@ _ELSEWHERE: Final = DiskRefusal(
     "name a [node] state_directory on a disk of this computer",
 )
 _REFUSALS: Final = {
-    sqlite3.SQLITE_FULL: _FULL,
-    sqlite3.SQLITE_IOERR_SHMSIZE: _FULL,  # of a file that is written to memory alone, which only a full disk refuses
+    sqlite3.SQLITE_FULL: FULL,
+    sqlite3.SQLITE_IOERR_SHMSIZE: FULL,  # of a file that is written to memory alone, which only a full disk refuses
     **dict.fromkeys(
         (
             sqlite3.SQLITE_IOERR_SHMMAP,
@@ -99,7 +99,7 @@ def file_refusal(error: sqlite3.Error | UnicodeDecodeError) -> DiskRefusal:
 
 def is_full(error: sqlite3.Error) -> bool:
     """There is no room for it."""
-    return refusal(error) is _FULL
+    return refusal(error) is FULL
 
 
 def is_damage(error: sqlite3.Error | UnicodeDecodeError) -> bool:
@@ -112,7 +112,7 @@ def directory_refusal(error: OSError, directory: Path) -> DiskRefusal:
     what = error.strerror or type(error).__name__
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return _FULL
+            return FULL
         case errno.EIO:
             return _BROKEN
         case errno.EROFS:

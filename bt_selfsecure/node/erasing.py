@@ -17,12 +17,15 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from bt_selfsecure.node.journal_log import written
+from bt_selfsecure.node.disk import FULL
+from bt_selfsecure.node.journal_log import committed, written
+from bt_selfsecure.node.set_aside import FILE
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ FEWEST_COMMITS: Final = 16
 TREES: Final = 6
 """Pages of a journal of which each table fits one: the schema's, four tables', SQLite's own of numbers."""
 MOST_ROOM_BYTES: Final = 1 << 20
+SHARE_OF_FREE: Final = 8
+"""One part in so many of what is free on the disk may be filled."""
 SPARE: Final = 1.125
 """Times as many bytes filled as were written: one turn takes more pages than another."""
 PAGES_A_COMMIT: Final = 4
@@ -52,28 +57,61 @@ class Deleted:
         """Since the file was written anew."""
         self._log_file: Final = log_file
 
-    def erase(self, database: sqlite3.Connection, pages: int, room: float) -> bool:
+    def erase(self, database: sqlite3.Connection, pages: int, room: float) -> str:
         """Take it out of the file, if that writes no more than so many pages or is worth more, and out of the log,
-        which gets so many times the room that it took; return whether it is empty now, which it is not while another
-        program reads. Raises `sqlite3.Error`."""
+        which gets so many times the room that it took; return why that is not empty now, as while another program
+        reads. Raises `sqlite3.Error`."""
         length = written(self._log_file) if room else 0
         if self._has_rests(database, max(pages, PAGES_A_COMMIT * self.commits)):
             database.execute("VACUUM")
             self.commits = 0
+        if self._free < self._growth(database):  # and half of it would fill the disk
+            return str(FULL)
         busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if length and not busy:
-            self._fill_log(database, min(round(SPARE * room * length), MOST_ROOM_BYTES))
-        return not busy
+        if busy:
+            return "another program reads the journal: end it"
+        if length:
+            self._fill_log(database, min(round(SPARE * room * length), MOST_ROOM_BYTES, self._free // SHARE_OF_FREE))
+        return ""
+
+    @property
+    def _free(self) -> int:
+        return shutil.disk_usage(self._log_file.parent).free
+
+    def _growth(self, database: sqlite3.Connection) -> int:
+        """Of the file, in bytes, by what stands in the log alone."""
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
+        return int(pages * page_bytes) - self._log_file.with_name(FILE).stat().st_size
+
+    def give_back(self, database: sqlite3.Connection) -> bool:
+        """Cut off the log what is behind its last transaction: zeros, and what one that a full disk refused has left
+        there, which may be what fills it. Return whether there was any."""
+        with contextlib.suppress(sqlite3.Error, OSError), self._alone(database):
+            end = committed(self._log_file)
+            if end < self._log_file.stat().st_size:
+                os.truncate(self._log_file, end)
+                return True
+        return False
 
     def _fill_log(self, database: sqlite3.Connection, zeros: int) -> None:
         """SQLite takes a log without its head for an empty one (sqlite.org/fileformat2.html, 4.1), and writes that
         first."""
-        database.execute("BEGIN IMMEDIATE")  # nobody else writes meanwhile
+        with (
+            self._alone(database),
+            contextlib.suppress(OSError),
+            self._log_file.open("r+b", buffering=0) as file,
+        ):
+            if not os.fstat(file.fileno()).st_size:
+                file.write(bytes(zeros))
+                os.fdatasync(file.fileno())
+
+    @contextlib.contextmanager
+    def _alone(self, database: sqlite3.Connection) -> Iterator[None]:
+        """Nobody else writes meanwhile."""
+        database.execute("BEGIN IMMEDIATE")
         try:
-            with contextlib.suppress(OSError), self._log_file.open("r+b", buffering=0) as file:
-                if not os.fstat(file.fileno()).st_size:
-                    file.write(bytes(zeros))
-                    os.fdatasync(file.fileno())
+            yield
         finally:
             database.execute("ROLLBACK")
 

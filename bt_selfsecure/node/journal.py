@@ -46,7 +46,7 @@ from bt_selfsecure.node.journal_file import (
 )
 from bt_selfsecure.node.journal_mark import CLOSED, IN_USE, LOCK, SETTLED, is_marked, mark, marked
 from bt_selfsecure.node.journal_schema import MIGRATIONS
-from bt_selfsecure.node.noted import Noted, PeerRow
+from bt_selfsecure.node.noted import Noted, PeerRow, transaction
 from bt_selfsecure.node.row_numbers import RowNumbers, last_reserved
 from bt_selfsecure.node.salvage import salvage
 from bt_selfsecure.node.set_aside import FILE, LOG, identity, new_file, put_in_place, set_aside
@@ -60,6 +60,8 @@ BUSY_MS: Final = 250
 since all peers wait with it."""
 SPARE_BYTES: Final = 32 << 10
 """What SQLite takes beside the rows of a commit: whole pages, their heads, its index of the log."""
+MOST_LACKING: Final = 64 << 10
+"""With room for as much a disk is not full: a longer message is refused alone."""
 
 
 class DamagedError(BtSelfSecureError):
@@ -105,7 +107,8 @@ class Journal(Noted):
             self._database, is_older = self._opened()
             on_failure.callback(lambda: self._database.close())
             self._lacking = 0
-            """Bytes that a full disk refused: it is told as full until it has taken as many, or has room for them."""
+            """Of the bytes that a full disk refused: it is told as full until it has taken as many, or has room for
+            them."""
             self.trouble = ""
             """Why the last commit failed; empty if it did not."""
             self.must_restart = False
@@ -315,17 +318,17 @@ class Journal(Noted):
         self._sync_due |= sync and not self._sync_each
         self._numbers.begin_log()
         try:
-            if self._sync_due:
-                self._database.execute("PRAGMA synchronous = FULL")
-            with self._transaction():
-                if not self.is_noted:  # an empty transaction asks no disk
-                    self._database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-                self.execute(self._database)
-            if self._sync_due:
-                self._database.execute("PRAGMA synchronous = NORMAL")
+            try:
+                self._bring_noted()
+            except sqlite3.Error as error:
+                if not is_full(error) or not self._deleted.give_back(self._database):
+                    raise
+                self._bring_noted()
         except sqlite3.Error as error:
+            if is_full(error):
+                self._deleted.give_back(self._database)
             self.must_restart |= is_damage(error)
-            self._lacking = max(self._lacking, self.noted_bytes) if is_full(error) else 0
+            self._lacking = max(self._lacking, min(self.noted_bytes, MOST_LACKING)) if is_full(error) else 0
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.commit_at = self._clock()
@@ -342,6 +345,16 @@ class Journal(Noted):
         for call in calls:
             call()
 
+    def _bring_noted(self) -> None:
+        if self._sync_due:
+            self._database.execute("PRAGMA synchronous = FULL")
+        with transaction(self._database):
+            if not self.is_noted:  # an empty transaction asks no disk
+                self._database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            self.execute(self._database)
+        if self._sync_due:
+            self._database.execute("PRAGMA synchronous = NORMAL")
+
     def _say(self, trouble: str) -> None:
         if trouble == self.trouble:
             return
@@ -353,22 +366,12 @@ class Journal(Noted):
     def _lacks(self) -> bool:
         return bool(self._lacking) and shutil.disk_usage(self._directory).free < SPARE_BYTES + self._lacking
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise
-
     def erase(self, pages: int = 0, *, room: float = 0.0) -> str:
         """Take what was deleted out of the files, too; return why that can't be done now, or an empty text. So many
         pages may be written for it at least, and the log gets so many times the room that it took. The other peers wait
         meanwhile."""
-        if self.trouble or self.must_restart or self._identities() != self._files:
+        lacks = bool(self._lacking)  # then the room of the log is wanted
+        if (self.trouble and not lacks) or self.must_restart or self._identities() != self._files:
             return self.trouble or f"{FILE} was deleted or replaced"
         if self._is_marked:
             mark(self._lock, SETTLED, self._given, self._in_file)
@@ -376,15 +379,15 @@ class Journal(Noted):
         try:
             self._database.execute("PRAGMA busy_timeout = 0")
             try:
-                is_done = self._deleted.erase(self._database, pages, room)
+                why = self._deleted.erase(self._database, pages, 0.0 if lacks else room)
             finally:
                 self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         except sqlite3.Error as error:
             self.must_restart |= is_damage(error)
             return str(refusal(error))
-        if is_done:
+        if not why:
             self._in_file = self._given
-        return "" if is_done else "another program reads the journal: end it"
+        return why
 
     def close(self) -> None:
         """Close the journal. What is noted and was not committed is lost: commit first."""

@@ -27,7 +27,9 @@ LOG_HEAD_BYTES: Final = 32
 PAGE_SIZE: Final = slice(8, 12)
 SALTS: Final = slice(16, 24)
 FRAME_HEAD_BYTES: Final = 24
-FRAME_SALTS_AT: Final = 8
+PAGES_AFTER: Final = slice(4, 8)
+"""Of the database, in the head of a transaction's last frame; zero in all others."""
+FRAME_SALTS: Final = slice(8, 16)
 """In the log itself: its head, and that before the page of each frame (sqlite.org/fileformat2.html, 4.1)."""
 NO_SALTS: Final = bytes(4), bytes(4)
 """What stands there where the log has no head, or one of something else."""
@@ -93,15 +95,38 @@ def written(log: Path) -> int:
     """Return how many bytes of this log were written since it began anew: the frames of those, the first in it, have
     the salts of its head; what was filled with zeros has none."""
     with contextlib.suppress(OSError), log.open("rb", buffering=0) as file:
-        head = file.read(LOG_HEAD_BYTES)
-        if not any(head):
-            return 0
-        frame = FRAME_HEAD_BYTES + int.from_bytes(head[PAGE_SIZE])
-
-        def is_older(number: int) -> bool:
-            return os.pread(file.fileno(), 8, LOG_HEAD_BYTES + number * frame + FRAME_SALTS_AT) != head[SALTS]
-
-        there = range((os.fstat(file.fileno()).st_size - LOG_HEAD_BYTES) // frame)
-        frames = bisect_left(there, True, key=is_older)
-        return LOG_HEAD_BYTES + frames * frame if frames else 0
+        frames = _Frames(file.fileno())
+        number = bisect_left(range(frames.there), True, key=lambda number: not frames.is_new(frames.head(number)))
+        return frames.end(number) if number else 0
     return 0
+
+
+def committed(log: Path) -> int:
+    """Return how many bytes of this log there are to the end of its last transaction, wherever it is: what is damaged
+    before that is none of its end. Raises `OSError`."""
+    with log.open("rb", buffering=0) as file:
+        frames = _Frames(file.fileno())
+        for number in reversed(range(frames.there)):
+            head = frames.head(number)
+            if any(head[PAGES_AFTER]) and frames.is_new(head):
+                return frames.end(number + 1)
+    return 0
+
+
+class _Frames:
+    """Reads the heads of a log's frames. One without a head has none."""
+
+    def __init__(self, file: int) -> None:
+        self._file, head = file, os.pread(file, LOG_HEAD_BYTES, 0)
+        self._salts, self._bytes = head[SALTS], FRAME_HEAD_BYTES + int.from_bytes(head[PAGE_SIZE])
+        self.there = (os.fstat(file).st_size - LOG_HEAD_BYTES) // self._bytes if any(head) else 0
+
+    def head(self, number: int) -> bytes:
+        return os.pread(self._file, FRAME_HEAD_BYTES, self.end(number))
+
+    def is_new(self, head: bytes) -> bool:
+        return head[FRAME_SALTS] == self._salts
+
+    def end(self, number: int) -> int:
+        """Where so many end, and the next one begins."""
+        return LOG_HEAD_BYTES + number * self._bytes

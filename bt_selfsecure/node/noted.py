@@ -17,6 +17,19 @@ KEEP: Final = """
 """In place, which writes one page; a REPLACE takes the row out and puts it in again."""
 
 
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Make all changes of this context, or none. Raises `sqlite3.Error`."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
 class PeerRow(NamedTuple):
     """Keeps of a peer's session the record and the facts about its keys, both in JSON, and whether the two ends
     agree."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,15 @@ def nodes(tmp_path: Path, loopback_host: str, request: pytest.FixtureRequest) ->
     assert not any("fault of this program" in log.read_text() for log in tmp_path.glob("*.log"))
 
 
+def are_full(nodes: SmallDisks, free_kb: int) -> bool:
+    """The logs, which took some of the room, can give it back meanwhile."""
+    full = [WORDS in str(nodes.client(name).status()["problems"]) for name in ADDRESSES]
+    for name, is_full in zip(ADDRESSES, full, strict=True):
+        if not is_full:
+            nodes.fill(name, free_kb)
+    return all(full)
+
+
 def is_healthy(nodes: SmallDisks) -> bool:
     return all(nodes.client(name).status()["healthy"] for name in ADDRESSES)
 
@@ -110,7 +120,7 @@ def test_a_disk_that_is_full_under_running_daemons_holds_messages_up_and_loses_a
         for name in ADDRESSES:
             nodes.fill(name, free_kb)
         if free_kb < 8:
-            wait_until(lambda: all(WORDS in str(nodes.client(name).status()["problems"]) for name in ADDRESSES), 20)
+            wait_until(lambda free_kb=free_kb: are_full(nodes, free_kb), 20)
         time.sleep(1)
         for name in ADDRESSES:
             problems = nodes.client(name).status()["problems"]
@@ -161,3 +171,51 @@ def test_a_daemon_that_starts_on_a_full_disk_says_so_and_has_all_that_it_took_wh
     start(nodes)
     nodes.client("alice").send("bob", b"the last", until="acknowledged", timeout=60)
     assert [received.message for received in nodes.client("bob").receive()] == [*taken, b"the last"]
+
+
+SMALL = """if True:
+    import sys
+    from pathlib import Path
+    from bt_selfsecure.node.journal import Journal
+    from bt_selfsecure.node.journal_file import JournalError
+    BOB = "B8:27:EB:00:00:02"
+    journal = Journal(Path(sys.argv[1]), sync_each=True)
+
+    def takes(size):
+        row = journal.insert(BOB, "outbox", BOB, bytes(size))
+        try:
+            journal.commit()
+        except JournalError as error:
+            assert "make room on it" in str(error)
+            journal.delete(BOB, "outbox", row)
+            return 0
+        return row
+
+    for _ in range(60):
+        journal.delete(BOB, "outbox", takes(20))
+    assert journal.erase(room=float(sys.argv[2])) == ""
+    row = takes(250_000)
+    assert row and not takes(700_000)
+    assert takes(20)
+    journal.delete(BOB, "outbox", row)
+    journal.commit()
+    assert journal.erase() == ""
+    journal.commit()
+    assert not journal.trouble
+    assert takes(250_000)
+    journal.close()
+    assert len(Journal(Path(sys.argv[1]), sync_each=True).outbox(BOB)) == 2
+"""
+
+
+@pytest.mark.parametrize("room", [0.0, 2.0, 1000.0])
+def test_what_the_log_took_of_a_small_disk_is_given_back_where_that_is_full(tmp_path: Path, room: float) -> None:
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    mount = f'mount -t tmpfs -o size=1000k none {tmp_path} || exit 99; exec "$@"'
+    program = [sys.executable, "-c", SMALL, str(tmp_path), str(room)]
+    done = subprocess.run(
+        ["unshare", *user, "--mount", "sh", "-c", mount, "sh", *program], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 99 or done.stderr.startswith("unshare:"):
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr

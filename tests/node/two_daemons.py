@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from bt_selfsecure.errors import UsageError
@@ -79,14 +80,16 @@ def start(nodes: TwoNodes) -> None:
 
 
 class Traffic:
-    """Both ends send `count` numbered messages and read what comes, each in a thread, from now on. `other` names the
-    other end of each."""
+    """Both ends send numbered messages and read what comes, each in a thread, from now on: until `finish`, `fewest` of
+    them at least. `other` names the other end of each."""
 
-    def __init__(self, nodes: TwoNodes, count: int, pause: float = PAUSE, other: Mapping[str, str] = OTHER) -> None:
+    def __init__(self, nodes: TwoNodes, fewest: int, pause: float = PAUSE, other: Mapping[str, str] = OTHER) -> None:
         self.taken: dict[str, list[Part]] = {name: [] for name in other}
         self.came: dict[str, list[Part]] = {name: [] for name in other}
-        self._nodes, self._count, self._pause, self._other = nodes, count, pause, other
-        self._stop = threading.Event()
+        self._nodes, self._fewest, self._pause, self._other = nodes, fewest, pause, other
+        self._is_enough, self._stop = threading.Event(), threading.Event()
+        self._last: dict[str, int] = {}
+        """Of those that come to each, once it is known."""
         self._threads = [
             threading.Thread(target=work, args=(name,), daemon=True)
             for name in other
@@ -98,22 +101,26 @@ class Traffic:
     def finish(self, seconds: float) -> None:
         """Until all came, and judge it: each once, in order, none lost."""
         until = time.monotonic() + seconds
+        self._is_enough.set()
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         self._stop.set()
         for name, other in self._other.items():
             came = self.came[other]
-            assert [number for number, _ in self.taken[name]] == list(range(self._count))
+            assert [number for number, _ in self.taken[name]] == list(range(1 + self._last[other]))
             assert set(self.taken[name]) <= set(came), "lost"
             assert came == sorted(set(came)), "twice, or out of order"
 
     def _send(self, name: str) -> None:
         """A number whose fate is not known is sent again, as another attempt."""
-        for number in range(self._count):
+        for number in count():
             attempt = 0
             while not self._takes(name, (number, attempt)):
                 attempt += 1
             self.taken[name].append((number, attempt))
+            if self._is_enough.is_set() and number + 1 >= self._fewest:
+                self._last[self._other[name]] = number
+                break
             time.sleep(self._pause)
 
     def _takes(self, name: str, part: Part) -> bool:
@@ -131,7 +138,7 @@ class Traffic:
 
     def _receive(self, name: str) -> None:
         newest = 0
-        while not self._stop.is_set() and self._count - 1 not in {number for number, _ in self.came[name]}:
+        while not self._stop.is_set() and self._last.get(name) not in {number for number, _ in self.came[name]}:
             with suppress(UsageError):
                 client = self._nodes.client(name)
                 for received in client.receive():
