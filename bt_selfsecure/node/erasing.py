@@ -80,9 +80,7 @@ class Deleted:
 
     def _growth(self, database: sqlite3.Connection) -> int:
         """Of the file, in bytes, by what stands in the log alone."""
-        (pages,) = database.execute("PRAGMA page_count").fetchone()
-        (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
-        return int(pages * page_bytes) - self._log_file.with_name(FILE).stat().st_size
+        return _length(database) - self._log_file.with_name(FILE).stat().st_size
 
     def give_back(self, database: sqlite3.Connection) -> bool:
         """Cut off the log what is behind its last transaction: zeros, and what one that a full disk refused has left
@@ -118,7 +116,16 @@ class Deleted:
     def _has_rests(self, database: sqlite3.Connection, most: int) -> bool:
         (pages,) = database.execute("PRAGMA page_count").fetchone()
         (free,) = database.execute("PRAGMA freelist_count").fetchone()
-        return bool(free or pages > TREES) and pages - TREES <= most
+        if not (free or pages > TREES) or pages - TREES > most:
+            return False
+        return self._free > 2 * _length(database)  # what is written anew goes through the log
+
+
+def _length(database: sqlite3.Connection) -> int:
+    """In bytes, with what stands in the log alone."""
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
+    return int(pages * page_bytes)
 
 
 class Erasable(Protocol):
