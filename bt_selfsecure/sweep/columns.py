@@ -66,7 +66,9 @@ def _of_text(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]
     if table.encoding not in ("utf-8", "utf-8-sig"):
         raise UncertainError
     size = table.file.stat().st_size
-    types = dict.fromkeys(map(str, others), pa.dictionary(pa.int32(), pa.string())) | {str(whole): pa.int64()}
+    unnamed = range(table.width, len(table.names))
+    types = dict.fromkeys(map(str, (*others, *unnamed)), pa.dictionary(pa.int32(), pa.string()))
+    types |= {str(whole): pa.int64()}
     names = [str(index) for index in range(len(table.names))]
     parse = csv.ParseOptions(delimiter=table.delimiter)
     convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
@@ -76,7 +78,10 @@ def _of_text(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]
             read = csv.ReadOptions(use_threads=False, block_size=len(block), column_names=names)
             columns = csv.read_csv(_native(block), read, parse, convert).combine_chunks().columns
             *rest, numbers = (column.chunk(0) for column in columns)
-            yield Batch(_numbers(numbers), [_certain(_cells(column)) for column in rest])
+            cells = [_certain(_cells(column)) for column in rest]
+            if any(any(column.texts) for column in cells[len(others) :]):
+                raise UncertainError  # a value that no column has a name for
+            yield Batch(_numbers(numbers), cells[: len(others)])
             table.progress(position(binary), size)
 
 

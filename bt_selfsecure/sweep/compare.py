@@ -125,7 +125,7 @@ def figures_read_off(file: Path) -> Figures | None:
             for row in reader:
                 try:
                     metres, packets, loss = float(row["distance_m"]), int(row["packets"]), float(row["loss"])
-                    if not 0 <= loss <= 1 or packets < 1:
+                    if not 0 <= loss <= 1 or packets < 1 or row.get("") or row.get(None):  # of no named column
                         raise ValueError
                 except (TypeError, ValueError):
                     raise UsageError(

@@ -68,6 +68,11 @@ class Table:
     def __post_init__(self) -> None:
         self.columns = {name: index for index, name in enumerate(self.names) if name}
 
+    @property
+    def width(self) -> int:
+        """Return how many cells a row has up to that of the last named column; those behind have to be empty."""
+        return max(self.columns.values(), default=-1) + 1
+
     def spellings(self, column: int, text: str) -> list[str]:
         """Return how the cells of a column that are taken for `text` stand in the file, with their spaces."""
         if not self.encoding:
@@ -180,10 +185,10 @@ def _table(file: Path, text: TextIOWrapper, wanted: frozenset[str], progress: Pr
     for name in filter(None, names):
         if names.count(name) > 1:
             raise UsageError(f"{file}:{skipped}: two columns are called {name!r}: remove or rename one")
-    width = max((index + 1 for index, name in enumerate(names) if name), default=0)
-    rows = _rows(file, text, delimiter, width, skipped, progress)
     begins += 3 * (text.encoding == "utf-8-sig")
-    return Table(file, names, delimiter, rows, progress, text.encoding, begins)
+    table = Table(file, names, delimiter, iter(()), progress, text.encoding, begins)
+    table.rows = _rows(table, text, skipped)
+    return table
 
 
 def _names(line: str, delimiter: str) -> list[str]:
@@ -199,22 +204,20 @@ def position(binary: Any) -> int:
     return int(getattr(binary, "fileobj", binary).tell())
 
 
-def _rows(
-    file: Path, text: TextIOWrapper, delimiter: str, width: int, skipped: int, progress: Progress
-) -> Iterator[Row]:
-    size = file.stat().st_size
-    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
+def _rows(table: Table, text: TextIOWrapper, skipped: int) -> Iterator[Row]:
+    width, size = table.width, table.file.stat().st_size
+    reader = csv.reader(text, delimiter=table.delimiter, skipinitialspace=True)
     number = skipped
     try:
         for cells in reader:
             number = skipped + reader.line_num
             if number % PROGRESS_LINES == 0:
-                progress(position(text.buffer), size)
+                table.progress(position(text.buffer), size)
             row = [cell.strip() for cell in cells]
             if not any(row):
                 continue
             if len(row) < width or any(row[width:]):
-                raise UsageError(f"{file}:{number}: the row has not as many fields as the first line names columns")
+                raise table.fault(number, "the row has not as many fields as the first line names columns")
             yield number, row
     except csv.Error as error:
-        raise UsageError(f"{file}:{number + 1}: not a CSV file's row ({error}): is a quote left open?") from None
+        raise table.fault(number + 1, f"not a CSV file's row ({error}): is a quote left open?") from None

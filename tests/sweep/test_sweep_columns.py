@@ -39,6 +39,7 @@ CELLS = {
     "distance_m": ["", "3", "3.0", "4", "far"],
     "bearer": ["", "l2cap", "rfcomm"],
     "note": ["", "x", '"a, b"', '"open', "\r", "0x", "\0"],
+    "": ["", " ", "5", '""', "x"],
 }
 
 
@@ -46,6 +47,7 @@ CELLS = {
 def tables(draw: st.DrawFn) -> str:
     """Mostly a table without a fault, some cells of which were changed."""
     names = [name for name in HEADER if name in ("seq", "receiver", "heard") or draw(st.booleans())]
+    names += draw(st.sampled_from([[], [], [""], ["", " "]]))
     delimiter = draw(st.sampled_from(",,,;\t"))
     rows = [
         {"run": run, "seq": str(seq), "receiver": name, "heard": str(draw(st.integers(0, 1)))}
@@ -57,7 +59,7 @@ def tables(draw: st.DrawFn) -> str:
         Random(draw(st.integers(0, 9))).shuffle(rows)
         rows.sort(key=lambda row: row["run"])
     for _ in range(draw(st.integers(0, 2))):
-        column = draw(st.sampled_from(names))
+        column = draw(st.sampled_from(names)).strip()
         draw(st.sampled_from(rows))[column] = draw(st.sampled_from(CELLS[column]))
     lines = [delimiter.join(names), *(delimiter.join(row.get(name, "") for name in names) for row in rows)]
     return draw(st.sampled_from(["\n", "\r\n"])).join(lines) + draw(st.sampled_from(["", "\n", "\n\n"]))
@@ -91,6 +93,8 @@ def row_by_row() -> Callable[[Path, Circumstances], object]:
 @example('seq,receiver,heard,note\n0,bob,1,"a\n1,bob,1,b"\n1,bob,1,\n', {}, 1 << 18)
 @example("seq,receiver\n0,bob\n2,bob\n2,bob\n9,bob\n", {"packets": 10}, 1 << 18)
 @example('seq,receiver,heard,note\n0,bob,1,"a\n1,bob,1,b"\n1,bob,1,\n', {}, 20)
+@example("seq,receiver,heard,rssi,\n0,bob,1,-60,\n1,bob,1,-60,5\n", {}, 1 << 18)
+@example("seq,receiver,heard,,\n0,bob,1,,\n1,bob,1,,junk\n", {}, 1 << 18)
 @example("seq,receiver,heard\r0,bob,1\r1,bob,1\r\n2,bob,1", {}, 19)
 @settings(max_examples=part_of(150), deadline=None)
 def test_by_column_a_table_is_the_same_runs_or_the_same_fault_as_row_by_row(
@@ -121,12 +125,21 @@ def by_column_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         "seq,receiver,heard,rssi\n" + "".join(f"{seq},{name},1,-60.5\n" for name in "be" for seq in range(20_000)),
         '\ufeff"seq";"receiver";"heard"\r\n' + "".join(f'{seq};"bob";TRUE\r\n' for seq in range(9)),
         "run,seq,receiver,heard,copies\n" + "".join(f"{n // 99},{n % 99},bob,1,\n" for n in range(9_900)),
+        "seq,receiver,heard,,\n" + "".join(f"{seq},bob,1,, \n" for seq in range(9)),
     ],
 )
 def test_ordinary_tables_are_read_by_column(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_column_alone(monkeypatch)
     (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
     assert isinstance(told(tmp_path / "t.csv", Circumstances()), list)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"), [("seq,receiver,heard,rssi,", "0,bob,1,-60,5"), ("seq,receiver,heard, ,", "0,bob,1,,junk")]
+)
+def test_a_value_that_no_column_has_a_name_for_is_refused_with_its_line(tmp_path: Path, header: str, row: str) -> None:
+    (tmp_path / "t.csv").write_text(f"{header}\n{row}\n")
+    assert "t.csv:2: the row has not as many fields" in str(told(tmp_path / "t.csv", Circumstances()))
 
 
 # --- Parquet, gzip ----------------------------------------------------------------------------------------------------
