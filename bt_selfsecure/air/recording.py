@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.stats.losses import JointLoss
+from bt_selfsecure.wording import unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -194,4 +195,6 @@ def _described(description: Mapping[str, Any]) -> tuple[tuple[RecordedReceiver, 
         )
         for item in description["transmitter_positions"]
     )
+    for why in filter(None, (unprintable(each.name) for each in receivers)):
+        raise UnreadableError(why)
     return receivers, positions

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_text import WIDTH, progress_line
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.wording import counted
+from bt_selfsecure.wording import counted, printable
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -315,11 +315,12 @@ def _listed(run: StoredRun) -> Iterator[str]:
     files = ", ".join(source.values()) if isinstance(source, dict) else str(source)
     conditions = [f"{name} {value}" for name, value in info.notes.get("conditions", {}).items()]
     said = "; ".join(filter(None, [", ".join(run.listeners), files, ", ".join(conditions)]))
+    said = printable(said)
     first = f"{run.id:>6}  {started:<17}{metres:>7}{info.packets:>9}  "
     yield from textwrap.wrap(said, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
     if run.withdrawn is not None:
         yield from textwrap.wrap(
-            f"withdrawn: {run.withdrawn}", WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8
+            f"withdrawn: {printable(run.withdrawn)}", WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8
         )
 
 

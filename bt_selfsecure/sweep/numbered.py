@@ -17,6 +17,7 @@ from bt_selfsecure.sweep.exporting import COLUMNS
 from bt_selfsecure.sweep.gathering import HEARD, MISSED, QUEUED, Gathered
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Row, Table
+from bt_selfsecure.wording import quoted, unprintable
 
 if TYPE_CHECKING:
     from bt_selfsecure.sweep.pieces import Chunk
@@ -87,9 +88,11 @@ class Logs:
                     if reader.listener:
                         run.listeners.setdefault(reader.listener, Gathered())
             try:
+                if why := unprintable(label):
+                    raise UsageError(why)
                 _store(store, run, repeats + added, self.source)
             except (ValueError, UsageError) as error:
-                name = f" {label!r}" if label else ""
+                name = f" {quoted(label)}" if label else ""
                 row = "line" if run.reader.table.encoding else "row"
                 raise UsageError(f"{run.reader.table.file}: the run{name} from {row} {run.line} on: {error}") from None
             added += 1
@@ -192,6 +195,8 @@ class _Reader:
             self._learn(line, cells, run)
         rows = run.listeners.get(name)
         if rows is None:
+            if why := unprintable(name):
+                raise table.fault(line, why)
             rows = run.listeners[name] = Gathered()
         try:
             if rows.put(seq, HEARD if heard else QUEUED if lost else MISSED, rssi, copies):
@@ -306,7 +311,7 @@ def _together(
     seen: set[str] = set()
     for label, its in groupby(parts, key=label_of):
         if label in seen:
-            raise UsageError(f"{table.file}: the rows of run {label} are not together: sort the file by run")
+            raise UsageError(f"{table.file}: the rows of run {quoted(label)} are not together: sort the file by run")
         seen.add(label)
         yield label, partial(_take_all, take, its)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+
+CONDITIONS: Final = "conditions"
+"""Key of a run's notes: names and values, free, of what was so at this run (a room, noise)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,12 @@ class RunInfo:
     """Of listeners that are not `distance_m` away from the sender."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """Anything that JSON can hold: height, orientation, walls, Wi-Fi channel, temperature."""
+
+
+def conditions_of(info: RunInfo) -> tuple[tuple[str, str], ...]:
+    """Return what was so at a run, by name."""
+    told = info.notes.get(CONDITIONS)
+    return tuple(sorted((str(name), str(value)) for name, value in told.items())) if isinstance(told, Mapping) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from bt_selfsecure.sweep.numbered import condition_columns
 from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress, Table
+from bt_selfsecure.wording import unprintable
 
 if TYPE_CHECKING:
     from bt_selfsecure.sweep.joining import Joined, JoinedRun, KnownTiming
@@ -165,7 +166,11 @@ class _Read:
                     line, f"the conditions are {said} here and {self.conditions[key]} before: they are one a run"
                 )
             self.spelled.setdefault(key, cells[whose] if whose >= 0 else "")
-            log = self.logs.setdefault(key, {}).setdefault(name, _Log())
+            by_receiver = self.logs.setdefault(key, {})
+            if name not in by_receiver:
+                for why in filter(None, map(unprintable, (name, *key, *said.values()))):
+                    raise table.fault(line, why)
+            log = by_receiver.setdefault(name, _Log())
             log.times.append(moment(line, cells[time]))
             log.levels.append(rssi)
         return moment.settled()
