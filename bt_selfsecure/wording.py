@@ -16,7 +16,12 @@ def counted(number: int, what: str) -> str:
 
 def quoted(text: str) -> str:
     """Return something from outside in quotes, in one short line."""
-    return repr(text if len(text) <= LONGEST else text[: LONGEST - 3] + "...")
+    return repr(shortened(text))
+
+
+def shortened(text: str) -> str:
+    """Return as much of something from outside as a sentence has room for."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 def printable(text: str) -> str:

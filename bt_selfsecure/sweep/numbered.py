@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,9 +13,11 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.circumstances import MOST_PACKETS, Circumstances
 from bt_selfsecure.sweep.exporting import COLUMNS
 from bt_selfsecure.sweep.gathering import HEARD, MISSED, QUEUED, Gathered
+from bt_selfsecure.sweep.runs import RANGES
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Row, Table
-from bt_selfsecure.wording import quoted, unprintable
+from bt_selfsecure.sweep.told import circumstances, figure, run_info
+from bt_selfsecure.wording import quoted, shortened, unprintable
 
 if TYPE_CHECKING:
     from bt_selfsecure.sweep.pieces import Chunk
@@ -170,6 +170,7 @@ class _Reader:
             )
         self.seq, self.receiver, self.heard = table.columns["seq"], table.columns.get("receiver", -1), at("heard")
         self.rssi, self.copies, self.lost, self.metres = map(at, ("rssi", "copies", "lost_in_queue", "distance_m"))
+        self.level, self.count = (partial(table.figure, name) for name in ("rssi", "copies"))
         self.run = at("run")
         self.conditions = condition_columns(table, how)
         names = (*OF_A_RUN, *self.conditions)
@@ -184,8 +185,8 @@ class _Reader:
             name = self.listener or cells[self.receiver]
             heard = True if self.heard is None else table.truth(cells[self.heard])
             lost = self.lost is not None and cells[self.lost] != "" and table.truth(cells[self.lost])
-            rssi = table.number(cells[self.rssi]) if self.rssi is not None and cells[self.rssi] else None
-            copies = table.whole(cells[self.copies]) if self.copies is not None and cells[self.copies] else None
+            rssi = self.level(cells[self.rssi]) if self.rssi is not None and cells[self.rssi] else None
+            copies = int(self.count(cells[self.copies])) if self.copies is not None and cells[self.copies] else None
             if not 0 <= seq <= MOST_PACKETS or not name:
                 raise ValueError
         except ValueError:
@@ -212,9 +213,18 @@ class _Reader:
         if not heard:
             run.misses = True
         if self.metres is not None and cells[self.metres]:
-            metres = run.metres.setdefault(name, cells[self.metres])
+            if (metres := run.metres.get(name)) is None:
+                metres = run.metres[name] = self._metres(line, cells[self.metres])
             if metres != cells[self.metres]:
-                raise table.fault(line, f"{name!r} is {cells[self.metres]} m away, and {metres} m before in the run")
+                told = f"{shortened(cells[self.metres])} m away, and {shortened(metres)} m before in the run"
+                raise table.fault(line, f"{quoted(name)} is {told}")
+
+    def _metres(self, line: int, text: str) -> str:
+        try:
+            figure(self.table, "distance_m", text)
+        except UsageError as error:
+            raise self.table.fault(line, str(error)) from None
+        return text
 
     def _but_for_spaces(self, name: str) -> str:
         """Return why a name may be there twice, and what to do."""
@@ -230,7 +240,7 @@ class _Reader:
         table, truth = self.table, self.table.truth
         kinds = (
             ("seq", self.seq, table.whole), ("heard", self.heard, truth), ("lost_in_queue", self.lost, truth),
-            ("rssi", self.rssi, table.number), ("copies", self.copies, table.whole),
+            ("rssi", self.rssi, self.level), ("copies", self.copies, self.count),
         )  # fmt: skip
         for name, index, read in kinds:
             if index is None or not (cells[index] or name in ("seq", "heard")):
@@ -238,7 +248,8 @@ class _Reader:
             try:
                 read(cells[index])
             except ValueError:
-                return table.fault(line, f"not a reception: {name} is {cells[index]!r}, but {SENTENCE}")
+                remedy = f": give {RANGES[name]}, or nothing" if name in RANGES else f", but {SENTENCE}"
+                return table.fault(line, f"not a reception: {name} is {quoted(cells[index])}{remedy}")
         return table.fault(line, f"not a reception: {SENTENCE}")
 
     def _learn(self, line: int, cells: list[str], run: _Run) -> None:
@@ -323,13 +334,10 @@ def _take_all(take: Callable[[Part, _Run], None], parts: Iterable[Part], run: _R
 
 def _store(store: Store, run: _Run, repeat: int, source: Any) -> None:
     sent = _sent(run)
-    how, told = _circumstances(run), run.told
+    table, told = run.reader.table, run.told
+    how = circumstances(table, run.how, told, run.metres)
     said = {name: told[name] for name in run.reader.conditions if told.get(name)}
-    repeat = run.reader.table.whole(told["repeat"]) if told.get("repeat") else repeat
-    info = how.run(len(sent), repeat, how.notes(source, said))
-    if told.get("started"):
-        started = datetime.fromisoformat(told["started"])
-        info = replace(info, started=started if started.tzinfo else started.replace(tzinfo=UTC))
+    info = run_info(table, how, told, len(sent), repeat, how.notes(source, said))
     store.add_packed(info, {name: rows.packed(sent) for name, rows in run.listeners.items()})
 
 
@@ -362,28 +370,3 @@ def _sent(run: _Run) -> range:
     if counted and run.reader.table.whole(counted) != len(sent):
         raise UsageError(f"its column 'packets' says {counted}, and it has {len(sent)}: half a run is not recorded")
     return sent
-
-
-def _circumstances(run: _Run) -> Circumstances:
-    """Return the circumstances with what the run's rows say in columns of our own export."""
-    told, table = run.told, run.reader.table
-
-    def number(column: str, text: str) -> float:
-        try:
-            return table.number(text)
-        except ValueError:
-            raise UsageError(f"its {column} is {text!r}: give a number") from None
-
-    distances = {name: number("distance_m", text) for name, text in run.metres.items()}
-    alike = set(distances.values())
-    said: dict[str, Any] = {name: told[name] for name in ("bearer", "sender") if told.get(name)}
-    said |= {name: number(name, told[name]) for name in ("spacing_ms", "tx_power_dbm") if told.get(name)}
-    if told.get("size_bytes"):
-        said["size_bytes"] = int(number("size_bytes", told["size_bytes"]))
-    if told.get("run_distance_m"):
-        metres = said["distance_m"] = number("run_distance_m", told["run_distance_m"])
-        said["distances_m"] = {name: each for name, each in distances.items() if each != metres}
-    elif distances:
-        said["distance_m"] = alike.pop() if len(alike) == 1 else None
-        said["distances_m"] = distances if said["distance_m"] is None else {}
-    return replace(run.how, **said) if said else run.how

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,9 +28,10 @@ from bt_selfsecure.sweep import old_record
 from bt_selfsecure.sweep.database import Database
 from bt_selfsecure.sweep.gathering import gathered
 from bt_selfsecure.sweep.packing import Packed, Reception, digest
-from bt_selfsecure.sweep.runs import CONDITIONS, RunInfo, StoredRun, conditions_of
+from bt_selfsecure.sweep.plain_json import json_of
+from bt_selfsecure.sweep.runs import CONDITIONS, RunInfo, StoredRun, fault_of
 from bt_selfsecure.sweep.schema import TWINS
-from bt_selfsecure.wording import printable, unprintable
+from bt_selfsecure.wording import printable
 
 _NOWHERE_ELSE: Final[Mapping[str, float]] = {}
 """One for all runs, as what else many of them have in common: records have thousands."""
@@ -90,7 +90,7 @@ class Store(Database):
 
         Nothing is written if the last manifest of the file is the same, as after a resumed plan.
         """
-        content = json.dumps(manifest, sort_keys=True, ensure_ascii=False)
+        content = json_of(manifest, sort_keys=True, ensure_ascii=False)
         self._content = dict(manifest)
         with self._faults(), self._transaction():
             last = self._db.execute("SELECT id, content FROM manifest ORDER BY id DESC LIMIT 1").fetchone()
@@ -126,8 +126,7 @@ class Store(Database):
             raise LocalError("a listener has not the packets of the run")
         if strangers := sorted(set(info.distances_m) - set(listeners)):
             raise UsageError(f"there is a distance for {strangers[0]!r}, but no reception")
-        names = (*listeners, info.sender, info.bearer, *chain.from_iterable(conditions_of(info)))
-        for why in filter(None, map(unprintable, names)):
+        if why := fault_of(info, listeners):
             raise UsageError(why)
         if not self._db.in_transaction:
             self._receivers.clear()
@@ -176,7 +175,7 @@ class Store(Database):
         row = {name: getattr(info, name) for name in _FIGURES} | {
             "manifest": manifest,
             "started": info.started and info.started.astimezone(UTC).isoformat(timespec="milliseconds"),
-            "notes": json.dumps(info.notes, sort_keys=True, ensure_ascii=False),
+            "notes": json_of(info.notes, sort_keys=True, ensure_ascii=False),
             "fates": fates,
         }
         names = ", ".join(row)

@@ -43,6 +43,7 @@ from bt_selfsecure.stats.losses import (
     colluding_probabilities,
     joint_probabilities,
 )
+from bt_selfsecure.sweep.plain_json import json_of
 from bt_selfsecure.sweep.study_cluster import on_cluster
 from bt_selfsecure.sweep.study_kept import KeptLine, kept
 from bt_selfsecure.sweep.study_pieces import StudyPiece, StudyTotals, batches, simulated, versions
@@ -303,7 +304,7 @@ def write_parquet(table: list[PointResult], grid: Grid, out: Path) -> None:
     """Write the table, with the grid and what made it in its metadata."""
     pa, parquet = _parquet()
     made = versions()
-    described = json.dumps(
+    described = json_of(
         {"version": made["bt_selfsecure"], "numpy": made["numpy"], "python": made["Python"], **asdict(grid)}
     )
     columns = dict(zip(PointResult._fields, map(list, zip(*table, strict=True)), strict=True))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from bt_selfsecure.errors import UnreadableError, UsageError
+from bt_selfsecure.sweep.runs import RANGES
 
 TEXTS: Final = (".csv", ".tsv", ".txt")
 PARQUET: Final = ".parquet"
@@ -116,6 +117,14 @@ class Table:
             text = text.replace(",", ".", 1)
         value = float(text)
         if not math.isfinite(value) or "_" in text:
+            raise UnreadableError(text)
+        return value
+
+    def figure(self, column: str, text: str) -> float:
+        """Return a number that can be in a column of this name. Raises `ValueError` where it is none."""
+        numbers = RANGES[column]
+        value = self.whole(text) if numbers.whole else self.number(text)
+        if not numbers.has(value):
             raise UnreadableError(text)
         return value
 

@@ -214,6 +214,7 @@ def test_figures_read_off_the_paper_compare_with_bob(
     assert rows[4.5, "bob lost"]["b"] is None
     for text in (
         "distance_m,packets,loss\n0.5,2000,10\n",
+        "distance_m,packets,loss\ninf,2000,0.1\n",
         "distance_m,packets,loss\n0.5,2000,0,01\n",
         "distance_m,packets,loss,\n0.5,2000,0,01\n",
     ):

@@ -82,7 +82,7 @@ def test_a_record_of_before_is_shown_and_drawn_without_what_drives_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, Store(tmp_path / "old.db", create=True) as store:
-        patch.setattr(stores, "unprintable", lambda name: "")
+        patch.setattr(stores, "fault_of", lambda *_: "")
         store.begin({})
         notes = {"imported_from": "\x1b[2J.csv", "conditions": {"ro\x1bom": "\x1b[0m"}}
         for metres in (1.0, 2.0):
