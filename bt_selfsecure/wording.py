@@ -32,6 +32,8 @@ def printable(text: str) -> str:
 def unprintable(name: str) -> str:
     """Return what is wrong with a name that would drive a terminal, or that no drawing may have; "" with any other."""
     letter = "" if name.isprintable() else next((letter for letter in name if _shown(letter) != letter), "")
+    if "\ud800" <= letter <= "\udfff":  # as Python writes a byte that is none of a text
+        return f"the name {quoted(name)} is not text in UTF-8: write it anew"
     return letter and f"the name {quoted(name)} has U+{ord(letter):04X}, which can't be printed: write it without"
 
 

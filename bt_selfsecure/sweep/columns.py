@@ -141,6 +141,8 @@ def _text(value: Any) -> str:
     """Return a value as it would stand in a table of text."""
     if value is None:
         return ""
+    if isinstance(value, bytes):  # what is no text then is no name either, nor a number
+        value = value.decode("utf-8", "surrogateescape")
     return value.isoformat() if hasattr(value, "isoformat") else str(value).strip()
 
 
@@ -158,12 +160,19 @@ def parquet(file: Path, progress: Progress) -> Iterator[Table]:
             for name in filter(None, names):
                 if names.count(name) > 1:
                     raise UsageError(f"{file}: two columns are called {name!r}: remove or rename one")
-            yield Table(file, names, ",", _rows(source, progress), progress)
+            types = dict(zip(names, source.schema_arrow.types, strict=True))
+            nested = {name: str(kind) for name, kind in types.items() if _nested(kind)}
+            yield Table(file, names, ",", _rows(source, progress), progress, nested=nested)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         why = " ".join(str(error).split())
         if isinstance(error, OSError) and error.strerror:  # the system's; pyarrow says most damage by a bare one
             raise UsageError(f"can't read {file} ({error.strerror}): name a Parquet file") from error
         raise UsageError(f"{file} is not a Parquet file, or is damaged ({why}): write it anew") from error
+
+
+def _nested(kind: Any) -> bool:
+    """Return whether a cell is a list or a record."""
+    return bool(pa.types.is_nested(getattr(kind, "storage_type", kind)))
 
 
 def _rows(source: ParquetFile, progress: Progress) -> Iterator[Row]:

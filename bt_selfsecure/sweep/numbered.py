@@ -93,8 +93,8 @@ class Logs:
                 _store(store, run, repeats + added, self.source)
             except (ValueError, UsageError) as error:
                 name = f" {quoted(label)}" if label else ""
-                row = "line" if run.reader.table.encoding else "row"
-                raise UsageError(f"{run.reader.table.file}: the run{name} from {row} {run.line} on: {error}") from None
+                table = run.reader.table
+                raise UsageError(f"{table.file}: the run{name} from {table.counts} {run.line} on: {error}") from None
             added += 1
         if not added:
             raise UsageError(
@@ -159,10 +159,9 @@ class _Reader:
         at = table.columns.get
         for name in ("seq", *(() if listener else ("receiver",))):
             if at(name) is None:
-                raise UsageError(
-                    f"{table.file} has no column {name!r}: its first line names seq,receiver,heard[,rssi], between "
-                    "commas, semicolons or tabs"
-                )
+                of_text = "its first line names seq,receiver,heard[,rssi], between commas, semicolons or tabs"
+                of_parquet = "it takes the columns seq,receiver,heard[,rssi]"
+                raise UsageError(f"{table.file} has no column {name!r}: {of_text if table.encoding else of_parquet}")
         if at("heard") is None and not how.counted:
             raise UsageError(
                 f"{table.file} has no column 'heard': if it lists only what was heard, say how many packets were sent, "
@@ -175,6 +174,7 @@ class _Reader:
         self.conditions = condition_columns(table, how)
         names = (*OF_A_RUN, *self.conditions)
         self.of_a_run = {name: table.columns[name] for name in names if name in table.columns}
+        table.require_flat((*COLUMNS, *self.conditions))
 
     def take(self, row: Row, run: _Run) -> None:
         """Take one reception more."""
@@ -258,8 +258,8 @@ class _Reader:
             if (told := run.told.setdefault(column, cells[index])) != cells[index]:
                 raise self.table.fault(
                     line,
-                    f"column {column!r} is {cells[index]!r} here and {told!r} in line {run.line} of the same run: it "
-                    "is one value a run",
+                    f"column {column!r} is {quoted(cells[index])} here and {quoted(told)} in {self.table.counts} "
+                    f"{run.line} of the same run: it is one value a run",
                 )
         run.alike[self] = [cells[index] for index in self.of_a_run.values()]
 

@@ -13,7 +13,7 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import TextIOWrapper
@@ -62,6 +62,8 @@ class Table:
     """Empty for Parquet."""
     begins: int = 0
     """Where the first row begins, in bytes."""
+    nested: Mapping[str, str] = field(default_factory=dict)
+    """Types of named columns whose cells are no texts, which only Parquet has."""
     columns: dict[str, int] = field(init=False)
     """Where each named column is in a row."""
     _truth: dict[str, bool] = field(default_factory=lambda: dict(_TRUTH))
@@ -73,6 +75,17 @@ class Table:
     def width(self) -> int:
         """Return how many cells a row has up to that of the last named column; those behind have to be empty."""
         return max(self.columns.values(), default=-1) + 1
+
+    def require_flat(self, names: Iterable[str]) -> None:
+        """Raise `UsageError` where a cell of one of these columns is none."""
+        for name in names:
+            if kind := self.nested.get(name):
+                raise self.fault(1, f"a cell of the column {name!r} is a {kind}: it takes one text or number")
+
+    @property
+    def counts(self) -> str:
+        """Return what its rows are counted in."""
+        return "line" if self.encoding else "row"
 
     def spellings(self, column: int, text: str) -> list[str]:
         """Return how the cells of a column that are taken for `text` stand in the file, with their spaces."""

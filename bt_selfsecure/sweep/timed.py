@@ -147,6 +147,7 @@ class _Read:
         time, receiver, level, run, whose = (
             table.columns.get(name, -1) for name in (when or "", "receiver", "rssi", "run", sender)
         )
+        table.require_flat((when or "", "receiver", "rssi", "run", sender, *wanted))
         moment = _Moment(table, when or "")
         asked = self.how.whose.casefold() if self.how.whose and sender else None
         for line, cells in table.rows:

@@ -181,6 +181,67 @@ def test_parquet_of_any_types_says_what_csv_does(
     )
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(3), pa.dictionary(pa.int8(), pa.binary())])
+def test_texts_that_parquet_keeps_as_bytes_are_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: pa.DataType
+) -> None:
+    with_bytes = [{**row, "receiver": row["receiver"].encode(), "heard": b"yes", "room": b"hal"} for row in ROWS]
+    schema = pa.Table.from_pylist(with_bytes).schema
+    table = pa.Table.from_pylist(with_bytes, schema.set(schema.get_field_index("receiver"), pa.field("receiver", kind)))
+    pq.write_table(table, tmp_path / "t.parquet")
+    how = Circumstances(conditions={"room": None})
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "bt_selfsecure.sweep.pieces", None)
+        slowly = told(tmp_path / "t.parquet", how)
+    by_column_alone(monkeypatch)
+    runs: Any = told(tmp_path / "t.parquet", how)
+    assert runs == slowly
+    assert [(listeners, run.notes["conditions"]) for run, listeners, _ in runs] == [(("bob", "eve"), {"room": "hal"})]
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"receiver": b"b\xf6b"}, "row 21: the name 'b.udcf6b' is not text in UTF-8"),
+        ({"run": b"\x80"}, "row 21 on: the name '.udc80' is not text in UTF-8"),
+        ({"room": b"\x80"}, "row 21 on: the name '.udc80' is not text in UTF-8"),
+        ({"room": b"\0"}, r"row 21 on: the name '.x00' has U\+0000"),
+        ({"heard": b"\x80"}, "row 21: not a reception: heard is '.udc80'"),
+        ({"receiver": ["bob"]}, "row 1: a cell of the column 'receiver' is a list<.*: it takes one text"),
+        ({"seq": {"of": 0}}, "row 1: a cell of the column 'seq' is a struct<.*: it takes one text"),
+        ({"rssi": [-60]}, "row 1: a cell of the column 'rssi' is a list<"),
+        ({"room": {"name": "hall"}}, "row 1: a cell of the column 'room' is a struct<"),
+        ({"started": [b"x"]}, "row 1: a cell of the column 'started' is a list<"),
+    ],
+)
+def test_a_cell_that_is_no_text_and_no_number_is_refused_with_its_row(
+    tmp_path: Path, cells: dict[str, Any], words: str
+) -> None:
+    """Of a column that is asked for."""
+    ((name, cell),) = cells.items()
+    rows = [{**row, name: str(row.get(name, "1")).encode() if isinstance(cell, bytes) else cell} for row in ROWS]
+    rows.append({**rows[-1], "run": 2, "seq": 0, name: cell})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    how = Circumstances(conditions={"room": None} if name == "room" else {})
+    with pytest.raises(UsageError, match=f"t.parquet(, |: the run .* from ){words}") as raised:
+        raise UsageError(str(told(tmp_path / "t.parquet", how)))
+    assert str(raised.value).isprintable()
+    beside = pa.Table.from_pylist([row | {"aside": cell} for row in ROWS])
+    pq.write_table(beside, tmp_path / "t.parquet")
+    assert isinstance(told(tmp_path / "t.parquet", Circumstances()), list)
+
+
+def test_what_is_said_of_parquet_tells_of_rows_and_columns_alone(tmp_path: Path) -> None:
+    for table in (pa.table({}), pa.table({"n": [1]}), pa.table({"seq": [], "receiver": [], "heard": []})):
+        pq.write_table(table, tmp_path / "t.parquet")
+        said = str(told(tmp_path / "t.parquet", Circumstances()))
+        assert "no column 'seq': it takes the columns seq," in said or "has no row" in said
+        assert not set(said.replace(",", " ").split()) & {"line", "commas", "tabs"}
+    rows = [row | {"bearer": "a" if row["seq"] else "b"} for row in ROWS]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    assert "'a' here and 'b' in row 1 of the same run" in str(told(tmp_path / "t.parquet", Circumstances()))
+
+
 def test_a_fault_in_parquet_is_named_with_its_row(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([*ROWS, {**ROWS[3], "heard": None}]), tmp_path / "t.parquet")
     assert "t.parquet, row 21: not a reception: heard is ''" in str(told(tmp_path / "t.parquet", Circumstances()))

@@ -56,12 +56,11 @@ def test_a_figure_that_can_not_be_is_refused_with_its_line(
     (tmp_path / "t.csv").write_text("\n".join(",".join(row) for row in (rows[0], *(row.values() for row in rows))))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     of_packet = column in ("rssi", "copies", "distance_m")
-    pq_told = told(tmp_path / "t.parquet", Circumstances())
     if not by_column:
-        monkeypatch.setitem(sys.modules, "bt_selfsecure.sweep.columns", None)
+        monkeypatch.setitem(sys.modules, "bt_selfsecure.sweep.pieces", None)
     for place, said in (
         (":3: " if of_packet else r": the run '2' from line 3 on: ", told(tmp_path / "t.csv", Circumstances())),
-        (", row 2: " if of_packet else r": the run '2' from row 2 on: ", pq_told),
+        (", row 2: " if of_packet else r": the run '2' from row 2 on: ", told(tmp_path / "t.parquet", Circumstances())),
     ):
         assert re.search(rf"{re.escape(place)}.*{column} is '{re.escape(text[:50])}", str(said))
         assert str(said).endswith((f"give {expected}", f"give {expected}, or nothing"))
