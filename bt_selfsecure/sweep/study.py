@@ -76,6 +76,11 @@ class Grid:
     trials: int = key(100_000, "Establishments at each point.", between(1, 1_000_000_000))
     seed: int = key(1, "The same seed gives the same table.", between(0, 2**63 - 1))
 
+    def __post_init__(self) -> None:
+        """Make every 0 the same: -0.0 equals it, and has other digits, of which the random numbers are drawn."""
+        for name in ("bob_loss", "eve_loss", "correlation"):
+            object.__setattr__(self, name, tuple(float(value) + 0.0 for value in getattr(self, name)))
+
     def points(self) -> tuple[list[Point], int]:
         """Return the points that can be, and how many can't: not every correlation fits every two losses."""
         every = [
@@ -281,7 +286,7 @@ def _row(point: Point, of: _Sum, trials: int) -> PointResult:
         broken_low=low,
         broken_high=high,
         broken_expected=expected,
-        secret_bits=min(float(KEY_BITS), -math.log2(expected)) if expected else float(KEY_BITS),
+        secret_bits=min(float(KEY_BITS), 0.0 - math.log2(expected)) if expected else float(KEY_BITS),
         received_mean=of.received / trials,
         missed_mean=sum(k * count for k, count in of.missed.items()) / trials,
         missed_1_in_1000=_quantile(of.missed, 0.001 * trials),

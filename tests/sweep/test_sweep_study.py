@@ -185,6 +185,24 @@ def test_a_point_has_the_same_row_in_every_grid(grid: Path, tmp_path: Path) -> N
     assert set(before) < set(after)
 
 
+def test_a_zero_has_one_row_however_it_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables, shown = [], []
+    for zero in ("-0.0", "0", "0.0", "-0"):
+        (tmp_path / "g.toml").write_text(
+            f"[study]\ntrials = 2000\nbob_loss = [{zero}, 0.3]\neve_loss = [{zero}, 0.4]\n"
+            f"correlation = [{zero}]\npackets = [20]\neves = [1, 2]\n"
+        )
+        assert main(["sweep", "study", str(tmp_path / "g.toml")]) == 0
+        shown.append(capsys.readouterr().out)
+        tables.append((tmp_path / "g.parquet").read_bytes())
+    assert len(set(tables)) == len(set(shown)) == 1
+    rows = pq.read_table(tmp_path / "g.parquet").to_pylist()
+    assert len(rows) == 8
+    assert not [row for row in rows if "-0.0" in map(str, row.values())]
+    assert " -0 " not in shown[0]
+    assert study.Grid((0,), (-0.0,), (20,)).digest() == study.Grid((0.0,), (0.0,), (20,)).digest()  # type: ignore[arg-type]
+
+
 def test_pieces_of_which_a_digit_has_changed_are_damaged_and_make_no_other_table(grid: Path) -> None:
     def stop(done: int, of: int) -> None:
         if done > 100_000:
