@@ -205,11 +205,15 @@ class _Reader:
             elif self.heard is None:  # it lists what came, as it came
                 rows.again(seq, rssi, copies or 1)
             else:
-                raise table.fault(line, f"packet {seq} at {name!r} comes a second time{self._but_for_spaces(name)}")
+                raise table.fault(
+                    line, f"packet {seq} at {quoted(name)} comes a second time{self._but_for_spaces(name)}"
+                )
         except (ValueError, OverflowError):
-            raise table.fault(line, f"packet {seq} at {name!r} came {copies} times, which can't be") from None
+            raise table.fault(line, f"packet {seq} at {quoted(name)} came {copies} times, which can't be") from None
         if heard and lost:
-            raise table.fault(line, f"packet {seq} at {name!r} was heard and lost in the queue, which can't be both")
+            raise table.fault(
+                line, f"packet {seq} at {quoted(name)} was heard and lost in the queue, which can't be both"
+            )
         if not heard:
             run.misses = True
         if self.metres is not None and cells[self.metres]:
@@ -232,7 +236,7 @@ class _Reader:
         if len(spelled) < 2:
             return ""
         return (
-            f": {' and '.join(map(repr, spelled))} differ only by spaces and are one name; rename one if they are two"
+            f": {' and '.join(map(quoted, spelled))} differ only by spaces and are one name; rename one if they are two"
         )
 
     def _no_reception(self, line: int, cells: list[str]) -> UsageError:
@@ -359,7 +363,8 @@ def _sent(run: _Run) -> range:
             if lacking := len(sent) - rows.rows:
                 seq = rows.lacking(sent)
                 raise UsageError(
-                    f"there is no row for packet {seq} at {name!r} ({lacking:,} lack): half a run is not recorded. "
+                    f"there is no row for packet {seq} at {quoted(name)} ({lacking:,} lack): half a run is not "
+                    "recorded. "
                     + (
                         "A log that lists misses lists all of them"
                         if run.misses

@@ -155,7 +155,9 @@ def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[
         with opened(file) as binary, TextIOWrapper(binary, encoding, newline="") as text:
             yield _table(file, text, wanted, progress)
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"can't read {file} ({getattr(error, 'strerror', '') or error}): name a CSV file") from error
+        if isinstance(error, OSError) and error.strerror:
+            raise UsageError(f"can't read {file} ({error.strerror}): name a CSV file") from error
+        raise UsageError(f"can't read {file}, it is no gzip file or damaged ({error}): pack it anew") from error
     except UnicodeError:
         raise UsageError(
             f"{file} is not a CSV file of text in UTF-8 ({_not_text(file, encoding)}): save it as 'CSV UTF-8'"

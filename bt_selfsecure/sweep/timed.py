@@ -18,7 +18,7 @@ from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.runs import DBM
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress, Table
-from bt_selfsecure.wording import quoted, unprintable
+from bt_selfsecure.wording import quoted, shortened, unprintable
 
 if TYPE_CHECKING:
     from bt_selfsecure.sweep.joining import Joined, JoinedRun, KnownTiming
@@ -164,9 +164,8 @@ class _Read:
                 raise table.fault(line, "the receiver has no name")
             said = {name: cells[index] for name, index in wanted.items() if cells[index]}
             if said != self.conditions.setdefault(key, said):
-                raise table.fault(
-                    line, f"the conditions are {said} here and {self.conditions[key]} before: they are one a run"
-                )
+                here, before = (shortened(str(each)) for each in (said, self.conditions[key]))
+                raise table.fault(line, f"the conditions are {here} here and {before} before: they are one a run")
             self.spelled.setdefault(key, cells[whose] if whose >= 0 else "")
             by_receiver = self.logs.setdefault(key, {})
             if name not in by_receiver:

@@ -254,6 +254,26 @@ def test_a_fault_in_parquet_is_named_with_its_row(tmp_path: Path) -> None:
     assert "\n" not in str(told(tmp_path / "t.parquet", Circumstances()))
 
 
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda packed: packed[:-8] + bytes(4) + packed[-4:], "CRC"),
+        (lambda packed: packed + b"and more", "gzipped"),
+        (lambda packed: packed[:-12], "ended before"),
+        (lambda packed: packed[:20] + b"\xff" * 9 + packed[29:], "decompressing"),
+        (lambda packed: b"seq,receiver,heard\n0,bob,1\n", "gzipped"),
+    ],
+)
+def test_a_packed_table_that_is_damaged_is_said_to_be(
+    tmp_path: Path, spoil: Callable[[bytes], bytes], why: str
+) -> None:
+    packed = gzip.compress(as_csv(tmp_path / "t.csv").read_bytes())
+    (tmp_path / "t.csv.gz").write_bytes(spoil(packed))
+    said = str(told(tmp_path / "t.csv.gz", Circumstances()))
+    assert "t.csv.gz, it is no gzip file or damaged (" in said
+    assert why in said
+
+
 def damaged_page(whole: bytes) -> bytes:
     return whole[:4] + b"\xff" * 16 + whole[20:]
 

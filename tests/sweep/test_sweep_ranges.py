@@ -67,6 +67,20 @@ def test_a_figure_that_can_not_be_is_refused_with_its_line(
         assert len(str(said)) < 400 + len(str(tmp_path))
 
 
+@pytest.mark.parametrize("cell", ["9" * 5000, "9" * 4000, "x" * 5000])
+@pytest.mark.parametrize(
+    "column", ["seq", "heard", "rssi", "copies", "distance_m", "packets", "receiver", "run", "bearer"]
+)
+def test_a_long_cell_is_not_repeated_whole(tmp_path: Path, column: str, cell: str) -> None:
+    """Be it a fault by itself, or named where its row is one."""
+    rows = [ROW | {column: ROW.get(column, "")}, ROW | {column: cell, "run": "1" if column != "run" else cell}]
+    for again in (0, 1, 2):
+        lines = [",".join(row) for row in (rows[0], *(row.values() for row in (*rows, *rows[1:] * again)))]
+        (tmp_path / "t.csv").write_text("\n".join(lines))
+        said = told(tmp_path / "t.csv", Circumstances())
+        assert len(str(said)) < 400 + len(str(tmp_path)) or (column in ("receiver", "run") and isinstance(said, list))
+
+
 @pytest.mark.parametrize("change", [{"distance_m": 1e300}, {"distances_m": {"bob": 0.0}}, {"tx_power_dbm": 1e308}])
 def test_no_run_that_can_not_have_been_is_added(tmp_path: Path, change: dict) -> None:
     with Store(tmp_path / "sweep.db", create=True) as store:
