@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.stats.losses import JointLoss
+from bt_selfsecure.wording import unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -185,13 +186,24 @@ def _words(folder: Traversable, description: Mapping[str, Any], remedy: str) -> 
 
 def _described(description: Mapping[str, Any]) -> tuple[tuple[RecordedReceiver, ...], tuple[RecordedPosition, ...]]:
     receivers = tuple(
-        RecordedReceiver(int(item["bit"]), str(item["name"]), tuple(item["position_m"]), bool(item["raspberry_pi_oui"]))
+        RecordedReceiver(int(item["bit"]), str(item["name"]), _metres(item), bool(item["raspberry_pi_oui"]))
         for item in description["receivers"]
     )
     positions = tuple(
         RecordedPosition(
-            tuple(item["position_m"]), int(item["first_event"]), int(item["events"]), float(item["interval_s"])
+            _metres(item),
+            int(item["first_event"]),
+            int(item["events"]),
+            float(item["interval_s"]),
         )
         for item in description["transmitter_positions"]
     )
+    if len({len(place) for place in (*(each.metres for each in receivers), *(each.metres for each in positions))}) > 1:
+        raise UnreadableError("its positions have not all as many coordinates")
+    for why in filter(None, (unprintable(each.name) for each in receivers)):
+        raise UnreadableError(why)
     return receivers, positions
+
+
+def _metres(item: Mapping[str, Any]) -> tuple[float, ...]:
+    return tuple(map(float, item["position_m"]))

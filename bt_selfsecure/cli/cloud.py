@@ -200,8 +200,8 @@ def _token_add(args: Namespace) -> int:
 
 
 def _token_list(args: Namespace) -> int:
-    from bt_selfsecure.cli.status import printable
     from bt_selfsecure.iot.cloud.tokens import list_tokens
+    from bt_selfsecure.wording import printable
 
     base = _base(args)
     for name, role, expires in list_tokens(base):

@@ -19,8 +19,8 @@ from bt_selfsecure.cli import coap_keys, coap_manager
 from bt_selfsecure.cli.client import progress
 from bt_selfsecure.cli.coap_options import MOST_PORT, SCHEME_HELP, Chosen, add_options, chosen, managed
 from bt_selfsecure.cli.numbers import integer, real
-from bt_selfsecure.cli.status import printable
 from bt_selfsecure.errors import PeerError, UsageError
+from bt_selfsecure.wording import printable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.cli.iot_options import needing_extra, run_until_signal
-from bt_selfsecure.cli.status import printable
 from bt_selfsecure.cli.terminal import columns, wrapped
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.wording import printable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

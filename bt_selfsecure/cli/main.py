@@ -14,6 +14,7 @@ from bt_selfsecure.cli import streams
 from bt_selfsecure.cli.commands import Command, add_commands
 from bt_selfsecure.cli.terminal import columns
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.wording import printable
 
 DESCRIPTION = """\
 Two small devices agree on a key from the Bluetooth packets that the radio
@@ -156,7 +157,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _refused(why: str) -> int:
-    print(f"bt-selfsecure: {why}", file=sys.stderr)
+    print("bt-selfsecure:", "\n".join(map(printable, why.split("\n"))), file=sys.stderr)
     return 2
 
 

@@ -184,7 +184,7 @@ def _write_json(received: Received) -> None:
 
 def _write_text(received: Received) -> None:
     """For people: when, who, and the text without what would drive the terminal."""
-    from bt_selfsecure.cli.status import printable
+    from bt_selfsecure.wording import printable
 
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(received.time))
     text = received.message.decode(errors="backslashreplace").rstrip("\n")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bt_selfsecure.cli.terminal import wrapped
 from bt_selfsecure.node.shares import burst_loss
-from bt_selfsecure.wording import counted
+from bt_selfsecure.wording import counted, printable
 
 LABEL: Final = 10
 """Columns of the labels on the left."""
@@ -349,11 +349,6 @@ def _row(label: str, text: str, width: int) -> list[str]:
 
 def _wrap(text: str, width: int, indent: str = "") -> list[str]:
     return wrapped(text, max(width, NARROWEST), indent)
-
-
-def printable(text: str) -> str:
-    """Return something from outside, without what would drive a terminal."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def day(time_s: float) -> str:

@@ -4,7 +4,6 @@ what a key made there is worth."""
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -14,6 +13,7 @@ from bt_selfsecure.cli.sweep_record import DEFAULT, SWEEP_HELP
 from bt_selfsecure.cli.sweep_text import compared, needed, progress_line, table
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import folder, whole
+from bt_selfsecure.sweep.plain_json import json_of
 from bt_selfsecure.sweep.results import DAMAGED
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def run_compare(args: Namespace) -> int:
         both.append(figures_of(_analysed(name, damaged=args.damaged)) if read_off is None else read_off)
     rows = list(compare(*both))
     if args.json:
-        print(json.dumps([row.as_json() for row in rows], indent=1))
+        print(json_of([row.as_json() for row in rows], indent=1))
     else:
         print(f"A: {args.a}\nB: {args.b}\n\n{compared(rows)}")
     return 0

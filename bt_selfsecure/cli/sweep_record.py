@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_text import WIDTH, progress_line
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.wording import counted
+from bt_selfsecure.sweep.runs import RANGES
+from bt_selfsecure.wording import counted, printable
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -23,7 +24,6 @@ DEFAULT: Final = "sweep.db"
 SWEEP_HELP: Final = (
     f"the record (default {DEFAULT}); also a table or FILE.json, as `import` takes them, which is then not kept"
 )
-METRES: Final = {"least": 0.001, "most": 1_000_000.0}
 LONG_SILENCE: Final = 50
 """Packets in a row that one receiver missed: it may have been off."""
 IMPORT: Final = """\
@@ -81,30 +81,30 @@ def add_import(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--out", default=DEFAULT, metavar="SWEEP", help=f"record to add to (default {DEFAULT})")
     parser.add_argument("--again", action="store_true", help="take runs, too, that the record has already")
     told = parser.add_argument_group("what the data don't say of themselves")
-    told.add_argument("--distance", type=real(**METRES), metavar="M", help="metres from the sender")
+    told.add_argument("--distance", type=_in_range("distance_m"), metavar="M", help="metres from the sender")
     told.add_argument(
         "--distance-of",
         action="append",
-        type=_of_each(real(**METRES), "METRES", "eve=4.5"),
+        type=_of_each(_in_range("distance_m"), "METRES", "eve=4.5"),
         default=[],
         metavar="LISTENER=M",
         help="of one that has another; repeatable",
     )
     told.add_argument("--bearer", default="le_advert", help="(default le_advert)")
     told.add_argument(
-        "--size", type=integer(least=1), default=64, metavar="BYTES", help="of a packet's payload (default 64)"
+        "--size", type=_in_range("size_bytes"), default=64, metavar="BYTES", help="of a packet's payload (default 64)"
     )
     told.add_argument(
         "--spacing",
         "--interval",
-        type=real(least=0.001, most=3_600_000),
+        type=_in_range("spacing_ms"),
         metavar="MS",
         help="between two packets (default 10, or found by time)",
     )
     told.add_argument(
         "--sender", metavar="NAME", help="(default alice); where a column has senders' addresses: whose packets to take"
     )
-    told.add_argument("--tx-power", type=real(), metavar="DBM", help="transmit power")
+    told.add_argument("--tx-power", type=_in_range("tx_power_dbm"), metavar="DBM", help="transmit power")
     told.add_argument(
         "--condition",
         action="append",
@@ -237,6 +237,14 @@ def _captured(captured: dict[str, Any], runs: dict[str, int]) -> Iterator[str]:
     yield from _silences(captured["silences"])
 
 
+def _in_range(column: str) -> Callable[[str], float]:
+    """Argparse's type of what a column of this name may say, too."""
+    numbers = RANGES[column]
+    if numbers.whole:
+        return integer(least=int(numbers.least), most=int(numbers.most))
+    return real(least=numbers.least, most=numbers.most)
+
+
 def _of_each(number: Callable[[str], float], unit: str, example: str) -> Callable[[str], tuple[str, float]]:
     """Argparse's type of LISTENER=NUMBER."""
 
@@ -315,11 +323,12 @@ def _listed(run: StoredRun) -> Iterator[str]:
     files = ", ".join(source.values()) if isinstance(source, dict) else str(source)
     conditions = [f"{name} {value}" for name, value in info.notes.get("conditions", {}).items()]
     said = "; ".join(filter(None, [", ".join(run.listeners), files, ", ".join(conditions)]))
+    said = printable(said)
     first = f"{run.id:>6}  {started:<17}{metres:>7}{info.packets:>9}  "
     yield from textwrap.wrap(said, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
     if run.withdrawn is not None:
         yield from textwrap.wrap(
-            f"withdrawn: {run.withdrawn}", WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8
+            f"withdrawn: {printable(run.withdrawn)}", WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.exporting import COLUMNS
 from bt_selfsecure.sweep.runs import RunInfo
+from bt_selfsecure.wording import unprintable
 
 MOST_PACKETS: Final = 10_000_000
 """In one run: a number beyond it is a mistake, not a packet."""
@@ -125,5 +126,7 @@ def conditions(words: str) -> dict[str, str | None]:
             raise UsageError(f"--condition {name}: every record has a column of this name: call it otherwise")
         if not name or name in told or (equals and not value):
             raise UsageError(f"--condition {words!r} does not name conditions: write room,noise or room=office")
+        for why in filter(None, map(unprintable, (name, value))):
+            raise UsageError(f"--condition: {why}")
         told[name] = value or None
     return told

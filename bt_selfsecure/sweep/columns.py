@@ -66,7 +66,9 @@ def _of_text(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]
     if table.encoding not in ("utf-8", "utf-8-sig"):
         raise UncertainError
     size = table.file.stat().st_size
-    types = dict.fromkeys(map(str, others), pa.dictionary(pa.int32(), pa.string())) | {str(whole): pa.int64()}
+    unnamed = range(table.width, len(table.names))
+    types = dict.fromkeys(map(str, (*others, *unnamed)), pa.dictionary(pa.int32(), pa.string()))
+    types |= {str(whole): pa.int64()}
     names = [str(index) for index in range(len(table.names))]
     parse = csv.ParseOptions(delimiter=table.delimiter)
     convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
@@ -76,7 +78,10 @@ def _of_text(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]
             read = csv.ReadOptions(use_threads=False, block_size=len(block), column_names=names)
             columns = csv.read_csv(_native(block), read, parse, convert).combine_chunks().columns
             *rest, numbers = (column.chunk(0) for column in columns)
-            yield Batch(_numbers(numbers), [_certain(_cells(column)) for column in rest])
+            cells = [_certain(_cells(column)) for column in rest]
+            if any(any(column.texts) for column in cells[len(others) :]):
+                raise UncertainError  # a value that no column has a name for
+            yield Batch(_numbers(numbers), cells[: len(others)])
             table.progress(position(binary), size)
 
 
@@ -136,6 +141,8 @@ def _text(value: Any) -> str:
     """Return a value as it would stand in a table of text."""
     if value is None:
         return ""
+    if isinstance(value, bytes):  # what is no text then is no name either, nor a number
+        value = value.decode("utf-8", "surrogateescape")
     return value.isoformat() if hasattr(value, "isoformat") else str(value).strip()
 
 
@@ -153,12 +160,19 @@ def parquet(file: Path, progress: Progress) -> Iterator[Table]:
             for name in filter(None, names):
                 if names.count(name) > 1:
                     raise UsageError(f"{file}: two columns are called {name!r}: remove or rename one")
-            yield Table(file, names, ",", _rows(source, progress), progress)
+            types = dict(zip(names, source.schema_arrow.types, strict=True))
+            nested = {name: str(kind) for name, kind in types.items() if _nested(kind)}
+            yield Table(file, names, ",", _rows(source, progress), progress, nested=nested)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         why = " ".join(str(error).split())
         if isinstance(error, OSError) and error.strerror:  # the system's; pyarrow says most damage by a bare one
             raise UsageError(f"can't read {file} ({error.strerror}): name a Parquet file") from error
         raise UsageError(f"{file} is not a Parquet file, or is damaged ({why}): write it anew") from error
+
+
+def _nested(kind: Any) -> bool:
+    """Return whether a cell is a list or a record."""
+    return bool(pa.types.is_nested(getattr(kind, "storage_type", kind)))
 
 
 def _rows(source: ParquetFile, progress: Progress) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.results import Analysis, ListenerLosses, Pair
+from bt_selfsecure.sweep.runs import METRES
 
 TABLE = {"distance_m", "packets", "loss"}
 """Columns of figures that were read off a paper; packets is sent in all, over the repeats."""
@@ -125,7 +126,8 @@ def figures_read_off(file: Path) -> Figures | None:
             for row in reader:
                 try:
                     metres, packets, loss = float(row["distance_m"]), int(row["packets"]), float(row["loss"])
-                    if not 0 <= loss <= 1 or packets < 1:
+                    named = not row.get("") and not row.get(None)
+                    if not (0 <= loss <= 1 and packets >= 1 and METRES.has(metres) and named):
                         raise ValueError
                 except (TypeError, ValueError):
                     raise UsageError(

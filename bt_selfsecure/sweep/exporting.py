@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from typing import Any, Final, Protocol
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import whole
 from bt_selfsecure.sweep.packing import Packed
+from bt_selfsecure.sweep.plain_json import json_of
 from bt_selfsecure.sweep.runs import StoredRun
 from bt_selfsecure.sweep.store import Store
 
@@ -84,7 +84,7 @@ def write(store: Store, file: Path, parts: tuple[Path, Path], progress: Progress
         )
     conditions = list(dict.fromkeys(name for run in runs for name in run.info.notes.get("conditions", {})))
     columns = COLUMNS | dict.fromkeys(conditions, "string")
-    described = json.dumps(description(store, columns), indent=1, ensure_ascii=False)
+    described = json_of(description(store, columns), indent=1, ensure_ascii=False)
     told.write_text(described + "\n", encoding="utf-8")
     with _writer(file, part, columns, described) as add:
         for number, run in enumerate(runs):
@@ -159,10 +159,10 @@ class _Json:
 
     def around(self, name: str, before: list[Any], after: list[Any]) -> tuple[str, Callable[[Any], str]]:
         """Return the same of JSON Lines."""
-        head = json.dumps(dict(zip(self._before, before, strict=True)))[:-1] + ', "seq": '
+        head = json_of(dict(zip(self._before, before, strict=True)))[:-1] + ', "seq": '
         return (
             head,
-            lambda told: ", " + json.dumps(dict(zip(self._after, (name, *told, *after), strict=True)))[1:] + "\n",
+            lambda told: ", " + json_of(dict(zip(self._after, (name, *told, *after), strict=True)))[1:] + "\n",
         )
 
 

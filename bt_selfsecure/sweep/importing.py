@@ -20,6 +20,7 @@ from bt_selfsecure.sweep.numbered import WANTED, Logs
 from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import PARQUET, SUFFIXES, Progress, Table, reading
+from bt_selfsecure.wording import unprintable
 
 CAPTURES: Final = (".pcap", ".pcapng", ".cap", ".btsnoop", ".pklg", ".gz", ".zst")
 """How captures are called mostly; what they are is told by their first bytes."""
@@ -114,6 +115,8 @@ def import_sources(
                     raise UsageError(
                         f"{source!r} is not a new LISTENER=CAPTURE or LISTENER=TABLE: write it as in bob=bob.pcapng"
                     )
+                if why := unprintable(name.strip()):
+                    raise UsageError(why)
                 kind[name.strip()] = Path(file)
             elif source.lower().endswith(SUFFIXES):
                 added += import_csv(store, Path(source), how, progress)

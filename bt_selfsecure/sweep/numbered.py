@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,8 +13,11 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.circumstances import MOST_PACKETS, Circumstances
 from bt_selfsecure.sweep.exporting import COLUMNS
 from bt_selfsecure.sweep.gathering import HEARD, MISSED, QUEUED, Gathered
+from bt_selfsecure.sweep.runs import RANGES
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Row, Table
+from bt_selfsecure.sweep.told import circumstances, figure, run_info
+from bt_selfsecure.wording import quoted, shortened, unprintable
 
 if TYPE_CHECKING:
     from bt_selfsecure.sweep.pieces import Chunk
@@ -87,11 +88,13 @@ class Logs:
                     if reader.listener:
                         run.listeners.setdefault(reader.listener, Gathered())
             try:
+                if why := unprintable(label):
+                    raise UsageError(why)
                 _store(store, run, repeats + added, self.source)
             except (ValueError, UsageError) as error:
-                name = f" {label!r}" if label else ""
-                row = "line" if run.reader.table.encoding else "row"
-                raise UsageError(f"{run.reader.table.file}: the run{name} from {row} {run.line} on: {error}") from None
+                name = f" {quoted(label)}" if label else ""
+                table = run.reader.table
+                raise UsageError(f"{table.file}: the run{name} from {table.counts} {run.line} on: {error}") from None
             added += 1
         if not added:
             raise UsageError(
@@ -156,10 +159,9 @@ class _Reader:
         at = table.columns.get
         for name in ("seq", *(() if listener else ("receiver",))):
             if at(name) is None:
-                raise UsageError(
-                    f"{table.file} has no column {name!r}: its first line names seq,receiver,heard[,rssi], between "
-                    "commas, semicolons or tabs"
-                )
+                of_text = "its first line names seq,receiver,heard[,rssi], between commas, semicolons or tabs"
+                of_parquet = "it takes the columns seq,receiver,heard[,rssi]"
+                raise UsageError(f"{table.file} has no column {name!r}: {of_text if table.encoding else of_parquet}")
         if at("heard") is None and not how.counted:
             raise UsageError(
                 f"{table.file} has no column 'heard': if it lists only what was heard, say how many packets were sent, "
@@ -167,10 +169,12 @@ class _Reader:
             )
         self.seq, self.receiver, self.heard = table.columns["seq"], table.columns.get("receiver", -1), at("heard")
         self.rssi, self.copies, self.lost, self.metres = map(at, ("rssi", "copies", "lost_in_queue", "distance_m"))
+        self.level, self.count = (partial(table.figure, name) for name in ("rssi", "copies"))
         self.run = at("run")
         self.conditions = condition_columns(table, how)
         names = (*OF_A_RUN, *self.conditions)
         self.of_a_run = {name: table.columns[name] for name in names if name in table.columns}
+        table.require_flat((*COLUMNS, *self.conditions))
 
     def take(self, row: Row, run: _Run) -> None:
         """Take one reception more."""
@@ -181,8 +185,8 @@ class _Reader:
             name = self.listener or cells[self.receiver]
             heard = True if self.heard is None else table.truth(cells[self.heard])
             lost = self.lost is not None and cells[self.lost] != "" and table.truth(cells[self.lost])
-            rssi = table.number(cells[self.rssi]) if self.rssi is not None and cells[self.rssi] else None
-            copies = table.whole(cells[self.copies]) if self.copies is not None and cells[self.copies] else None
+            rssi = self.level(cells[self.rssi]) if self.rssi is not None and cells[self.rssi] else None
+            copies = int(self.count(cells[self.copies])) if self.copies is not None and cells[self.copies] else None
             if not 0 <= seq <= MOST_PACKETS or not name:
                 raise ValueError
         except ValueError:
@@ -192,6 +196,8 @@ class _Reader:
             self._learn(line, cells, run)
         rows = run.listeners.get(name)
         if rows is None:
+            if why := unprintable(name):
+                raise table.fault(line, why)
             rows = run.listeners[name] = Gathered()
         try:
             if rows.put(seq, HEARD if heard else QUEUED if lost else MISSED, rssi, copies):
@@ -199,17 +205,30 @@ class _Reader:
             elif self.heard is None:  # it lists what came, as it came
                 rows.again(seq, rssi, copies or 1)
             else:
-                raise table.fault(line, f"packet {seq} at {name!r} comes a second time{self._but_for_spaces(name)}")
+                raise table.fault(
+                    line, f"packet {seq} at {quoted(name)} comes a second time{self._but_for_spaces(name)}"
+                )
         except (ValueError, OverflowError):
-            raise table.fault(line, f"packet {seq} at {name!r} came {copies} times, which can't be") from None
+            raise table.fault(line, f"packet {seq} at {quoted(name)} came {copies} times, which can't be") from None
         if heard and lost:
-            raise table.fault(line, f"packet {seq} at {name!r} was heard and lost in the queue, which can't be both")
+            raise table.fault(
+                line, f"packet {seq} at {quoted(name)} was heard and lost in the queue, which can't be both"
+            )
         if not heard:
             run.misses = True
         if self.metres is not None and cells[self.metres]:
-            metres = run.metres.setdefault(name, cells[self.metres])
+            if (metres := run.metres.get(name)) is None:
+                metres = run.metres[name] = self._metres(line, cells[self.metres])
             if metres != cells[self.metres]:
-                raise table.fault(line, f"{name!r} is {cells[self.metres]} m away, and {metres} m before in the run")
+                told = f"{shortened(cells[self.metres])} m away, and {shortened(metres)} m before in the run"
+                raise table.fault(line, f"{quoted(name)} is {told}")
+
+    def _metres(self, line: int, text: str) -> str:
+        try:
+            figure(self.table, "distance_m", text)
+        except UsageError as error:
+            raise self.table.fault(line, str(error)) from None
+        return text
 
     def _but_for_spaces(self, name: str) -> str:
         """Return why a name may be there twice, and what to do."""
@@ -217,7 +236,7 @@ class _Reader:
         if len(spelled) < 2:
             return ""
         return (
-            f": {' and '.join(map(repr, spelled))} differ only by spaces and are one name; rename one if they are two"
+            f": {' and '.join(map(quoted, spelled))} differ only by spaces and are one name; rename one if they are two"
         )
 
     def _no_reception(self, line: int, cells: list[str]) -> UsageError:
@@ -225,7 +244,7 @@ class _Reader:
         table, truth = self.table, self.table.truth
         kinds = (
             ("seq", self.seq, table.whole), ("heard", self.heard, truth), ("lost_in_queue", self.lost, truth),
-            ("rssi", self.rssi, table.number), ("copies", self.copies, table.whole),
+            ("rssi", self.rssi, self.level), ("copies", self.copies, self.count),
         )  # fmt: skip
         for name, index, read in kinds:
             if index is None or not (cells[index] or name in ("seq", "heard")):
@@ -233,7 +252,8 @@ class _Reader:
             try:
                 read(cells[index])
             except ValueError:
-                return table.fault(line, f"not a reception: {name} is {cells[index]!r}, but {SENTENCE}")
+                remedy = f": give {RANGES[name]}, or nothing" if name in RANGES else f", but {SENTENCE}"
+                return table.fault(line, f"not a reception: {name} is {quoted(cells[index])}{remedy}")
         return table.fault(line, f"not a reception: {SENTENCE}")
 
     def _learn(self, line: int, cells: list[str], run: _Run) -> None:
@@ -242,8 +262,8 @@ class _Reader:
             if (told := run.told.setdefault(column, cells[index])) != cells[index]:
                 raise self.table.fault(
                     line,
-                    f"column {column!r} is {cells[index]!r} here and {told!r} in line {run.line} of the same run: it "
-                    "is one value a run",
+                    f"column {column!r} is {quoted(cells[index])} here and {quoted(told)} in {self.table.counts} "
+                    f"{run.line} of the same run: it is one value a run",
                 )
         run.alike[self] = [cells[index] for index in self.of_a_run.values()]
 
@@ -306,7 +326,7 @@ def _together(
     seen: set[str] = set()
     for label, its in groupby(parts, key=label_of):
         if label in seen:
-            raise UsageError(f"{table.file}: the rows of run {label} are not together: sort the file by run")
+            raise UsageError(f"{table.file}: the rows of run {quoted(label)} are not together: sort the file by run")
         seen.add(label)
         yield label, partial(_take_all, take, its)
 
@@ -318,13 +338,10 @@ def _take_all(take: Callable[[Part, _Run], None], parts: Iterable[Part], run: _R
 
 def _store(store: Store, run: _Run, repeat: int, source: Any) -> None:
     sent = _sent(run)
-    how, told = _circumstances(run), run.told
+    table, told = run.reader.table, run.told
+    how = circumstances(table, run.how, told, run.metres)
     said = {name: told[name] for name in run.reader.conditions if told.get(name)}
-    repeat = run.reader.table.whole(told["repeat"]) if told.get("repeat") else repeat
-    info = how.run(len(sent), repeat, how.notes(source, said))
-    if told.get("started"):
-        started = datetime.fromisoformat(told["started"])
-        info = replace(info, started=started if started.tzinfo else started.replace(tzinfo=UTC))
+    info = run_info(table, how, told, len(sent), repeat, how.notes(source, said))
     store.add_packed(info, {name: rows.packed(sent) for name, rows in run.listeners.items()})
 
 
@@ -346,7 +363,8 @@ def _sent(run: _Run) -> range:
             if lacking := len(sent) - rows.rows:
                 seq = rows.lacking(sent)
                 raise UsageError(
-                    f"there is no row for packet {seq} at {name!r} ({lacking:,} lack): half a run is not recorded. "
+                    f"there is no row for packet {seq} at {quoted(name)} ({lacking:,} lack): half a run is not "
+                    "recorded. "
                     + (
                         "A log that lists misses lists all of them"
                         if run.misses
@@ -357,28 +375,3 @@ def _sent(run: _Run) -> range:
     if counted and run.reader.table.whole(counted) != len(sent):
         raise UsageError(f"its column 'packets' says {counted}, and it has {len(sent)}: half a run is not recorded")
     return sent
-
-
-def _circumstances(run: _Run) -> Circumstances:
-    """Return the circumstances with what the run's rows say in columns of our own export."""
-    told, table = run.told, run.reader.table
-
-    def number(column: str, text: str) -> float:
-        try:
-            return table.number(text)
-        except ValueError:
-            raise UsageError(f"its {column} is {text!r}: give a number") from None
-
-    distances = {name: number("distance_m", text) for name, text in run.metres.items()}
-    alike = set(distances.values())
-    said: dict[str, Any] = {name: told[name] for name in ("bearer", "sender") if told.get(name)}
-    said |= {name: number(name, told[name]) for name in ("spacing_ms", "tx_power_dbm") if told.get(name)}
-    if told.get("size_bytes"):
-        said["size_bytes"] = int(number("size_bytes", told["size_bytes"]))
-    if told.get("run_distance_m"):
-        metres = said["distance_m"] = number("run_distance_m", told["run_distance_m"])
-        said["distances_m"] = {name: each for name, each in distances.items() if each != metres}
-    elif distances:
-        said["distance_m"] = alike.pop() if len(alike) == 1 else None
-        said["distances_m"] = distances if said["distance_m"] is None else {}
-    return replace(run.how, **said) if said else run.how

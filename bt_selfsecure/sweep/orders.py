@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.sweep.plain_json import json_of
 
 HEAD: Final = struct.Struct(">IH")
 NO_RSSI: Final = 127
@@ -144,7 +145,7 @@ def encode(message: Order | Answer) -> bytes:
     """Return an order or an answer as one line of JSON."""
     name = _NAMES[type(message)]
     kind = "order" if name in _ORDERS else "answer"
-    return json.dumps({kind: name, **asdict(message)}, separators=(",", ":")).encode()
+    return json_of({kind: name, **asdict(message)}, separators=(",", ":")).encode()
 
 
 def decode_order(data: bytes) -> Order:

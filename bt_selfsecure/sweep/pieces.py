@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, repeat
 from typing import Any, Final, NamedTuple
 
@@ -87,8 +88,8 @@ class _Rows:
         if (heard & lost).any():
             raise UncertainError
         self.fates = np.where(heard, HEARD, np.where(lost, QUEUED, MISSED)).astype(np.uint8)
-        self.levels = _column(LEVELS, cells.get("rssi"), table.number)
-        self.copies = _column(COUNTS, cells.get("copies"), table.whole)
+        self.levels = _column(LEVELS, cells.get("rssi"), partial(table.figure, "rssi"))
+        self.copies = _column(COUNTS, cells.get("copies"), partial(table.figure, "copies"))
         if self.copies:
             form, counts = self.copies
             if "" in cells["copies"].texts:

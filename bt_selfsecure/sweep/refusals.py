@@ -44,7 +44,10 @@ def _why_not_open(path: Path) -> str:
     try:
         path.open("r+b").close()
     except FileNotFoundError:
-        return os.strerror(errno.EACCES if path.parent.is_dir() else errno.ENOENT)
+        if not path.parent.is_dir():
+            return os.strerror(errno.ENOENT)
+        read_only = os.statvfs(path.parent).f_flag & os.ST_RDONLY
+        return os.strerror(errno.EROFS if read_only else errno.EACCES)
     except OSError as error:
         return os.strerror(error.errno or 0)
     return "no file can be made beside it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from itertools import chain
 from typing import Any, Final, overload
 
 from bt_selfsecure.stats.losses import KEY_BITS
+from bt_selfsecure.sweep.plain_json import json_of
 
 BITS = (40, 80, 128)
 """Strengths of a key for which the packets are given."""
@@ -366,12 +366,12 @@ class Analysis:
         """Yield it as one JSON object, in parts: a row is made when it is written, for there are some for every run."""
         before = "{"
         for name, value in self._json_values():
-            yield f"{before}\n {json.dumps(name)}: "
+            yield f"{before}\n {json_of(name)}: "
             before = ","
             if isinstance(value, Iterator):
                 yield from _array(value)
             else:
-                yield json.dumps(value, indent=1).replace("\n", "\n ")
+                yield json_of(value, indent=1).replace("\n", "\n ")
         yield "\n}"
 
     def _json_values(self) -> Iterator[tuple[str, Any]]:
@@ -392,6 +392,6 @@ def _json_row(of: Any) -> dict[str, Any]:
 def _array(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
     before = "["
     for row in rows:
-        yield f"{before}\n  " + json.dumps(row, indent=1).replace("\n", "\n  ")
+        yield f"{before}\n  " + json_of(row, indent=1).replace("\n", "\n  ")
         before = ","
     yield "\n ]" if before == "," else "[]"

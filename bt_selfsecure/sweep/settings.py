@@ -11,11 +11,9 @@ from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.results import Setting
-from bt_selfsecure.sweep.runs import RunInfo, StoredRun
+from bt_selfsecure.sweep.runs import RunInfo, StoredRun, conditions_of
 from bt_selfsecure.sweep.store import Store
 
-CONDITIONS: Final = "conditions"
-"""Key of a run's notes: names and values, free, of what was so at this run (a room, noise)."""
 MEANT_APART: Final = 1.1
 """Where no plan tells, numbers of packets that differ by less than this factor are one that was meant."""
 
@@ -94,12 +92,6 @@ def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[SettingKey, arr
             its = key._replace(setting=replace(key.setting, packets=packets if apart or alike else None))
             settings.setdefault(its, array("q")).append(run_id)
     return dict(sorted(settings.items(), key=lambda item: item[0].order))
-
-
-def conditions_of(info: RunInfo) -> tuple[tuple[str, str], ...]:
-    """Return what was so at a run, by name."""
-    told = info.notes.get(CONDITIONS)
-    return tuple(sorted((str(name), str(value)) for name, value in told.items())) if isinstance(told, Mapping) else ()
 
 
 def stands(info: RunInfo, listener: str) -> float | None:

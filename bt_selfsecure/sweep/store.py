@@ -28,8 +28,10 @@ from bt_selfsecure.sweep import old_record
 from bt_selfsecure.sweep.database import Database
 from bt_selfsecure.sweep.gathering import gathered
 from bt_selfsecure.sweep.packing import Packed, Reception, digest
-from bt_selfsecure.sweep.runs import RunInfo, StoredRun
+from bt_selfsecure.sweep.plain_json import json_of
+from bt_selfsecure.sweep.runs import CONDITIONS, RunInfo, StoredRun, fault_of
 from bt_selfsecure.sweep.schema import TWINS
+from bt_selfsecure.wording import printable
 
 _NOWHERE_ELSE: Final[Mapping[str, float]] = {}
 """One for all runs, as what else many of them have in common: records have thousands."""
@@ -88,7 +90,7 @@ class Store(Database):
 
         Nothing is written if the last manifest of the file is the same, as after a resumed plan.
         """
-        content = json.dumps(manifest, sort_keys=True, ensure_ascii=False)
+        content = json_of(manifest, sort_keys=True, ensure_ascii=False)
         self._content = dict(manifest)
         with self._faults(), self._transaction():
             last = self._db.execute("SELECT id, content FROM manifest ORDER BY id DESC LIMIT 1").fetchone()
@@ -124,6 +126,8 @@ class Store(Database):
             raise LocalError("a listener has not the packets of the run")
         if strangers := sorted(set(info.distances_m) - set(listeners)):
             raise UsageError(f"there is a distance for {strangers[0]!r}, but no reception")
+        if why := fault_of(info, listeners):
+            raise UsageError(why)
         if not self._db.in_transaction:
             self._receivers.clear()
         with self._faults(), self._transaction():
@@ -171,7 +175,7 @@ class Store(Database):
         row = {name: getattr(info, name) for name in _FIGURES} | {
             "manifest": manifest,
             "started": info.started and info.started.astimezone(UTC).isoformat(timespec="milliseconds"),
-            "notes": json.dumps(info.notes, sort_keys=True, ensure_ascii=False),
+            "notes": json_of(info.notes, sort_keys=True, ensure_ascii=False),
             "fates": fates,
         }
         names = ", ".join(row)
@@ -199,10 +203,10 @@ class Store(Database):
                 f"{chosen} ORDER BY run, id",
                 (since,),
             ):
-                listeners.setdefault(run, []).append(name)
+                listeners.setdefault(run, []).append(printable(name))
                 if metres is not None:
-                    distances.setdefault(run, {})[name] = metres
-            runs, alike, parsed = [], dict[tuple[str, ...], tuple[str, ...]](), lru_cache(json.loads)
+                    distances.setdefault(run, {})[printable(name)] = metres
+            runs, alike, parsed = [], dict[tuple[str, ...], tuple[str, ...]](), lru_cache(_notes)
             for run, manifest, reason, started, notes, *figures in self._db.execute(
                 f"SELECT id, manifest, reason, started, notes, {', '.join(_FIGURES)} FROM run "
                 f"LEFT JOIN withdrawn ON run = id WHERE id >= ?{chosen.replace('run IN', 'id IN')} ORDER BY id",
@@ -210,8 +214,9 @@ class Store(Database):
             ):
                 names = tuple(listeners.pop(run, ()))
                 if names and (withdrawn or reason is None):  # none: it was added meanwhile
+                    told: dict[str, Any] = dict(zip(_FIGURES, figures, strict=True))
                     info = RunInfo(
-                        **dict(zip(_FIGURES, figures, strict=True)),
+                        **told | {name: printable(told[name]) for name in ("bearer", "sender")},
                         started=datetime.fromisoformat(started) if started else None,
                         distances_m=distances.get(run, _NOWHERE_ELSE),
                         notes=parsed(notes),
@@ -250,13 +255,14 @@ class Store(Database):
         with self._faults():
             if self._version() == old_record.OLD:
                 (packets,) = self._db.execute("SELECT packets FROM run WHERE id = ?", (run,)).fetchone()
-                return old_record.packed(self._db, run, packets)
+                packed = old_record.packed(self._db, run, packets)
+                return {printable(name): each for name, each in packed.items()}
             rows = self._db.execute(
                 "SELECT name, packets, heard, lost_in_queue, copies, rssi FROM reception "
                 "JOIN run ON run.id = run JOIN receiver ON receiver.id = receiver WHERE run = ? ORDER BY receiver",
                 (run,),
             ).fetchall()
-        return {name: Packed(*kept) for name, *kept in rows}
+        return {printable(name): Packed(*kept) for name, *kept in rows}
 
     def receptions(self, run: int) -> Iterator[Reception]:
         """Yield the rows of one run, listener by listener in the order of `StoredRun.listeners`, packets in order."""
@@ -275,6 +281,17 @@ class Store(Database):
         name = hashlib.sha256(salt + address.upper().encode()).hexdigest()[:16]
         self.addresses[name] = address
         return name
+
+
+def _notes(text: str) -> dict[str, Any]:
+    """Return the notes of a run. Names of its conditions, as all that come out of the record, can be printed: one of
+    before has any."""
+    notes: dict[str, Any] = json.loads(text)
+    if isinstance(told := notes.get(CONDITIONS), dict):
+        notes[CONDITIONS] = {
+            printable(name): printable(value) if isinstance(value, str) else value for name, value in told.items()
+        }
+    return notes
 
 
 def _now() -> str:

@@ -43,6 +43,7 @@ from bt_selfsecure.stats.losses import (
     colluding_probabilities,
     joint_probabilities,
 )
+from bt_selfsecure.sweep.plain_json import json_of
 from bt_selfsecure.sweep.study_cluster import on_cluster
 from bt_selfsecure.sweep.study_kept import KeptLine, kept
 from bt_selfsecure.sweep.study_pieces import StudyPiece, StudyTotals, batches, simulated, versions
@@ -74,6 +75,11 @@ class Grid:
     eves: tuple[int, ...] = key((1,), "Eves who collude; what happened to Bob decides how alike.", between(1, 1000))
     trials: int = key(100_000, "Establishments at each point.", between(1, 1_000_000_000))
     seed: int = key(1, "The same seed gives the same table.", between(0, 2**63 - 1))
+
+    def __post_init__(self) -> None:
+        """Make every 0 the same: -0.0 equals it, and has other digits, of which the random numbers are drawn."""
+        for name in ("bob_loss", "eve_loss", "correlation"):
+            object.__setattr__(self, name, tuple(float(value) + 0.0 for value in getattr(self, name)))
 
     def points(self) -> tuple[list[Point], int]:
         """Return the points that can be, and how many can't: not every correlation fits every two losses."""
@@ -280,7 +286,7 @@ def _row(point: Point, of: _Sum, trials: int) -> PointResult:
         broken_low=low,
         broken_high=high,
         broken_expected=expected,
-        secret_bits=min(float(KEY_BITS), -math.log2(expected)) if expected else float(KEY_BITS),
+        secret_bits=min(float(KEY_BITS), 0.0 - math.log2(expected)) if expected else float(KEY_BITS),
         received_mean=of.received / trials,
         missed_mean=sum(k * count for k, count in of.missed.items()) / trials,
         missed_1_in_1000=_quantile(of.missed, 0.001 * trials),
@@ -303,7 +309,7 @@ def write_parquet(table: list[PointResult], grid: Grid, out: Path) -> None:
     """Write the table, with the grid and what made it in its metadata."""
     pa, parquet = _parquet()
     made = versions()
-    described = json.dumps(
+    described = json_of(
         {"version": made["bt_selfsecure"], "numpy": made["numpy"], "python": made["Python"], **asdict(grid)}
     )
     columns = dict(zip(PointResult._fields, map(list, zip(*table, strict=True)), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -27,6 +28,7 @@ ANSWER_S: Final = 4.0
 """For a worker to hand over what it made, or to say what it has."""
 CLOSE_S: Final = 0.3
 LONGEST_REASON: Final = 200
+MOST_PORT: Final = 65535
 
 Tell = Callable[[str], None]
 
@@ -45,15 +47,16 @@ def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) 
         import distributed
     except ImportError as error:
         raise UsageError("--scheduler needs Dask: install it with pip install 'bt-selfsecure[dask]'") from error
+    if why := _no_address(scheduler):
+        raise _unusable(scheduler, why)
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is said by us, in a sentence
     try:
         cluster = _Cluster(batches, _connected(distributed, scheduler, CONNECT_S + ANSWER_S), scheduler, tell)
     except Exception as error:
-        raise UsageError(
-            f"no Dask scheduler can be used at {scheduler or repr('')} ({_reason(error)}): start `dask scheduler` "
-            "there, and give the address that it shows"
-        ) from error
+        lacks_ucx = scheduler.startswith("ucx:") and isinstance(error, TypeError | ImportError | Warning)
+        why = "ucx takes the package distributed-ucxx, which is not installed" if lacks_ucx else _reason(error)
+        raise _unusable(scheduler, why) from error
     while True:
         try:
             yield from cluster.outcomes()
@@ -62,6 +65,26 @@ def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) 
             tell(f"the scheduler at {scheduler} is gone: the study waits for it, and goes on when it is back")
         cluster.client = _waited_for(distributed, scheduler)
         tell(f"the scheduler at {scheduler} is back: the study goes on")
+
+
+def _no_address(scheduler: str) -> str:
+    """Return why nobody can be there, so that nobody is waited for; "" where somebody may be."""
+    scheme, _, place = scheduler.rpartition("://")
+    if scheme == "inproc":
+        return "inproc is within one process"
+    named = re.fullmatch(r"(.*):([^]:]*)", place)
+    if named and not named[1]:
+        return "it names no host"
+    if named and not (re.fullmatch(r"0*[1-9]\d{,4}", named[2], re.ASCII) and int(named[2][-5:]) <= MOST_PORT):
+        return f"a port is a number from 1 to {MOST_PORT}"
+    return ""
+
+
+def _unusable(scheduler: str, why: str) -> UsageError:
+    return UsageError(
+        f"no Dask scheduler can be used at {scheduler or repr('')} ({why}): start `dask scheduler` there, and give the "
+        "address that it shows"
+    )
 
 
 def _connected(distributed: Any, scheduler: str, wait_s: float | None = None) -> Any:

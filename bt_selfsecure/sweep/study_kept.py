@@ -98,12 +98,12 @@ def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[Kep
                 if check != _check(content):
                     raise UnreadableError(f"line {lines + 1} is not as it was written")
                 if not lines:
-                    _require(content[0], made_by, path)
+                    _require(content[0] if content else None, made_by, path)
                 else:
                     point, number, received, missed = content
                     take(KeptLine(point, number, received, {int(k): count for k, count in missed.items()}))
                 lines, end = lines + 1, end + len(line)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise UsageError(f"{path} is damaged ({error}): remove it; the study then begins anew") from error
     file.truncate(end)
     return lines
@@ -117,6 +117,8 @@ def _check(content: Sequence[Any]) -> int:
 def _require(found: Any, made_by: dict[str, Any], path: Path) -> None:
     if found == made_by:
         return
+    if not (isinstance(found, dict) and made_by.keys() <= found.keys()):
+        raise UnreadableError("line 1 does not say what made it")
     if found.get("grid") == made_by["grid"]:
         had, have = (" ".join(f"{k} {v}" for k, v in each["versions"].items()) for each in (found, made_by))
         raise UsageError(f"{path} is of another version ({had}; this is {have}): {_TO_DO}")

@@ -13,7 +13,7 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import TextIOWrapper
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from bt_selfsecure.errors import UnreadableError, UsageError
+from bt_selfsecure.sweep.runs import RANGES
 
 TEXTS: Final = (".csv", ".tsv", ".txt")
 PARQUET: Final = ".parquet"
@@ -61,12 +62,30 @@ class Table:
     """Empty for Parquet."""
     begins: int = 0
     """Where the first row begins, in bytes."""
+    nested: Mapping[str, str] = field(default_factory=dict)
+    """Types of named columns whose cells are no texts, which only Parquet has."""
     columns: dict[str, int] = field(init=False)
     """Where each named column is in a row."""
     _truth: dict[str, bool] = field(default_factory=lambda: dict(_TRUTH))
 
     def __post_init__(self) -> None:
         self.columns = {name: index for index, name in enumerate(self.names) if name}
+
+    @property
+    def width(self) -> int:
+        """Return how many cells a row has up to that of the last named column; those behind have to be empty."""
+        return max(self.columns.values(), default=-1) + 1
+
+    def require_flat(self, names: Iterable[str]) -> None:
+        """Raise `UsageError` where a cell of one of these columns is none."""
+        for name in names:
+            if kind := self.nested.get(name):
+                raise self.fault(1, f"a cell of the column {name!r} is a {kind}: it takes one text or number")
+
+    @property
+    def counts(self) -> str:
+        """Return what its rows are counted in."""
+        return "line" if self.encoding else "row"
 
     def spellings(self, column: int, text: str) -> list[str]:
         """Return how the cells of a column that are taken for `text` stand in the file, with their spaces."""
@@ -114,6 +133,14 @@ class Table:
             raise UnreadableError(text)
         return value
 
+    def figure(self, column: str, text: str) -> float:
+        """Return a number that can be in a column of this name. Raises `ValueError` where it is none."""
+        numbers = RANGES[column]
+        value = self.whole(text) if numbers.whole else self.number(text)
+        if not numbers.has(value):
+            raise UnreadableError(text)
+        return value
+
 
 @contextmanager
 def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[Table]:
@@ -128,7 +155,9 @@ def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[
         with opened(file) as binary, TextIOWrapper(binary, encoding, newline="") as text:
             yield _table(file, text, wanted, progress)
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"can't read {file} ({getattr(error, 'strerror', '') or error}): name a CSV file") from error
+        if isinstance(error, OSError) and error.strerror:
+            raise UsageError(f"can't read {file} ({error.strerror}): name a CSV file") from error
+        raise UsageError(f"can't read {file}, it is no gzip file or damaged ({error}): pack it anew") from error
     except UnicodeError:
         raise UsageError(
             f"{file} is not a CSV file of text in UTF-8 ({_not_text(file, encoding)}): save it as 'CSV UTF-8'"
@@ -180,10 +209,10 @@ def _table(file: Path, text: TextIOWrapper, wanted: frozenset[str], progress: Pr
     for name in filter(None, names):
         if names.count(name) > 1:
             raise UsageError(f"{file}:{skipped}: two columns are called {name!r}: remove or rename one")
-    width = max((index + 1 for index, name in enumerate(names) if name), default=0)
-    rows = _rows(file, text, delimiter, width, skipped, progress)
     begins += 3 * (text.encoding == "utf-8-sig")
-    return Table(file, names, delimiter, rows, progress, text.encoding, begins)
+    table = Table(file, names, delimiter, iter(()), progress, text.encoding, begins)
+    table.rows = _rows(table, text, skipped)
+    return table
 
 
 def _names(line: str, delimiter: str) -> list[str]:
@@ -199,22 +228,20 @@ def position(binary: Any) -> int:
     return int(getattr(binary, "fileobj", binary).tell())
 
 
-def _rows(
-    file: Path, text: TextIOWrapper, delimiter: str, width: int, skipped: int, progress: Progress
-) -> Iterator[Row]:
-    size = file.stat().st_size
-    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
+def _rows(table: Table, text: TextIOWrapper, skipped: int) -> Iterator[Row]:
+    width, size = table.width, table.file.stat().st_size
+    reader = csv.reader(text, delimiter=table.delimiter, skipinitialspace=True)
     number = skipped
     try:
         for cells in reader:
             number = skipped + reader.line_num
             if number % PROGRESS_LINES == 0:
-                progress(position(text.buffer), size)
+                table.progress(position(text.buffer), size)
             row = [cell.strip() for cell in cells]
             if not any(row):
                 continue
             if len(row) < width or any(row[width:]):
-                raise UsageError(f"{file}:{number}: the row has not as many fields as the first line names columns")
+                raise table.fault(number, "the row has not as many fields as the first line names columns")
             yield number, row
     except csv.Error as error:
-        raise UsageError(f"{file}:{number + 1}: not a CSV file's row ({error}): is a quote left open?") from None
+        raise table.fault(number + 1, f"not a CSV file's row ({error}): is a quote left open?") from None

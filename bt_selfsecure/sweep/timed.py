@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.numbered import condition_columns
 from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.runs import DBM
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress, Table
+from bt_selfsecure.wording import quoted, shortened, unprintable
 
 if TYPE_CHECKING:
     from bt_selfsecure.sweep.joining import Joined, JoinedRun, KnownTiming
@@ -145,6 +147,7 @@ class _Read:
         time, receiver, level, run, whose = (
             table.columns.get(name, -1) for name in (when or "", "receiver", "rssi", "run", sender)
         )
+        table.require_flat((when or "", "receiver", "rssi", "run", sender, *wanted))
         moment = _Moment(table, when or "")
         asked = self.how.whose.casefold() if self.how.whose and sender else None
         for line, cells in table.rows:
@@ -154,18 +157,21 @@ class _Read:
                 continue
             name = listener or cells[receiver]
             try:
-                rssi = table.number(cells[level]) if level >= 0 and cells[level] else math.nan
+                rssi = table.figure("rssi", cells[level]) if level >= 0 and cells[level] else math.nan
             except ValueError:
-                raise table.fault(line, f"rssi is {cells[level]!r}: give a number of dBm, or nothing") from None
+                raise table.fault(line, f"rssi is {quoted(cells[level])}: give {DBM}, or nothing") from None
             if not name:
                 raise table.fault(line, "the receiver has no name")
             said = {name: cells[index] for name, index in wanted.items() if cells[index]}
             if said != self.conditions.setdefault(key, said):
-                raise table.fault(
-                    line, f"the conditions are {said} here and {self.conditions[key]} before: they are one a run"
-                )
+                here, before = (shortened(str(each)) for each in (said, self.conditions[key]))
+                raise table.fault(line, f"the conditions are {here} here and {before} before: they are one a run")
             self.spelled.setdefault(key, cells[whose] if whose >= 0 else "")
-            log = self.logs.setdefault(key, {}).setdefault(name, _Log())
+            by_receiver = self.logs.setdefault(key, {})
+            if name not in by_receiver:
+                for why in filter(None, map(unprintable, (name, *key, *said.values()))):
+                    raise table.fault(line, why)
+            log = by_receiver.setdefault(name, _Log())
             log.times.append(moment(line, cells[time]))
             log.levels.append(rssi)
         return moment.settled()
@@ -198,7 +204,9 @@ class _Moment:
                     value, kind = value / 10**power, f"epoch{power}"
         self.kind = self.kind or kind
         if kind != self.kind:
-            raise self.table.fault(line, f"time is {text!r}, of another kind than before: give dates, or one unit")
+            raise self.table.fault(
+                line, f"time is {quoted(text)}, of another kind than before: give dates, or one unit"
+            )
         return value
 
     def settled(self) -> bool:
@@ -214,9 +222,11 @@ class _Moment:
     def _date(self, line: int, text: str) -> float:
         try:
             date = datetime.fromisoformat(text)
+            if not datetime.min.year < date.year < datetime.max.year:  # no clock's, and offsets go beyond it
+                raise UnreadableError(text)
         except ValueError:
             raise self.table.fault(
-                line, f"time is {text!r}: give seconds, as 12.345, or a date, as 2026-05-01T12:00:00.123Z"
+                line, f"time is {quoted(text)}: give seconds, as 12.345, or a date, as 2026-05-01T12:00:00.123Z"
             ) from None
         self.zoned = self.zoned and date.tzinfo is not None
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
@@ -22,6 +21,7 @@ from bt_selfsecure.files import whole
 from bt_selfsecure.phone.guard import JSON, TOKEN, Guard, address_of, drawn_token, names_here
 from bt_selfsecure.phone.http import Answer, HttpRequest, HttpServer, RefusedError
 from bt_selfsecure.sweep.driver import Driver
+from bt_selfsecure.sweep.plain_json import json_of
 from bt_selfsecure.sweep.wishes import NoWishError, read_wish
 
 
@@ -75,7 +75,7 @@ class Page:
         raise RefusedError(HTTPStatus.NOT_FOUND)
 
     def _state(self, status: HTTPStatus, **more: Any) -> Answer:
-        return Answer(status, json.dumps(self._driver.view() | more).encode(), JSON)
+        return Answer(status, json_of(self._driver.view() | more).encode(), JSON)
 
     def _do(self, request: HttpRequest) -> Answer:
         self.guard.require_own(request, JSON)

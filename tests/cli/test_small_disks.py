@@ -32,6 +32,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the commands read."""
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "plan.toml").write_text(PLAN)
+    (folder / "table.csv").write_text("seq,receiver,heard\n0,bob,1\n")
     (folder / "capture").write_bytes(CAPTURE.read_bytes())
     command = [*PROGRAM, "sweep", "run", "plan.toml", "--record", "r.db", "--unattended"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -80,6 +81,12 @@ def test_a_card_that_is_read_only_is_told_in_one_sentence(inputs: Path, tmp_path
     assert last.startswith("bt-selfsecure: ")
     assert any(word in last for word in ("ead-only", "writable", "state in")), last
     assert not [line for line in told if line.startswith("bt-selfsecure: ")]
+
+
+def test_a_record_that_can_not_begin_on_a_card_that_is_read_only_is_told_why(inputs: Path, tmp_path: Path) -> None:
+    done = run(inputs, tmp_path, "4m", "mount -o remount,ro .", "sweep", "import", "table.csv", "--out", "new.db")
+    assert done.returncode == 2, done.stderr
+    assert "can't open the sweep 'new.db' (Read-only file system): choose another place" in done.stderr
 
 
 @pytest.mark.parametrize(

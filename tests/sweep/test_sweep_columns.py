@@ -39,6 +39,7 @@ CELLS = {
     "distance_m": ["", "3", "3.0", "4", "far"],
     "bearer": ["", "l2cap", "rfcomm"],
     "note": ["", "x", '"a, b"', '"open', "\r", "0x", "\0"],
+    "": ["", " ", "5", '""', "x"],
 }
 
 
@@ -46,6 +47,7 @@ CELLS = {
 def tables(draw: st.DrawFn) -> str:
     """Mostly a table without a fault, some cells of which were changed."""
     names = [name for name in HEADER if name in ("seq", "receiver", "heard") or draw(st.booleans())]
+    names += draw(st.sampled_from([[], [], [""], ["", " "]]))
     delimiter = draw(st.sampled_from(",,,;\t"))
     rows = [
         {"run": run, "seq": str(seq), "receiver": name, "heard": str(draw(st.integers(0, 1)))}
@@ -57,7 +59,7 @@ def tables(draw: st.DrawFn) -> str:
         Random(draw(st.integers(0, 9))).shuffle(rows)
         rows.sort(key=lambda row: row["run"])
     for _ in range(draw(st.integers(0, 2))):
-        column = draw(st.sampled_from(names))
+        column = draw(st.sampled_from(names)).strip()
         draw(st.sampled_from(rows))[column] = draw(st.sampled_from(CELLS[column]))
     lines = [delimiter.join(names), *(delimiter.join(row.get(name, "") for name in names) for row in rows)]
     return draw(st.sampled_from(["\n", "\r\n"])).join(lines) + draw(st.sampled_from(["", "\n", "\n\n"]))
@@ -91,6 +93,8 @@ def row_by_row() -> Callable[[Path, Circumstances], object]:
 @example('seq,receiver,heard,note\n0,bob,1,"a\n1,bob,1,b"\n1,bob,1,\n', {}, 1 << 18)
 @example("seq,receiver\n0,bob\n2,bob\n2,bob\n9,bob\n", {"packets": 10}, 1 << 18)
 @example('seq,receiver,heard,note\n0,bob,1,"a\n1,bob,1,b"\n1,bob,1,\n', {}, 20)
+@example("seq,receiver,heard,rssi,\n0,bob,1,-60,\n1,bob,1,-60,5\n", {}, 1 << 18)
+@example("seq,receiver,heard,,\n0,bob,1,,\n1,bob,1,,junk\n", {}, 1 << 18)
 @example("seq,receiver,heard\r0,bob,1\r1,bob,1\r\n2,bob,1", {}, 19)
 @settings(max_examples=part_of(150), deadline=None)
 def test_by_column_a_table_is_the_same_runs_or_the_same_fault_as_row_by_row(
@@ -121,12 +125,21 @@ def by_column_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         "seq,receiver,heard,rssi\n" + "".join(f"{seq},{name},1,-60.5\n" for name in "be" for seq in range(20_000)),
         '\ufeff"seq";"receiver";"heard"\r\n' + "".join(f'{seq};"bob";TRUE\r\n' for seq in range(9)),
         "run,seq,receiver,heard,copies\n" + "".join(f"{n // 99},{n % 99},bob,1,\n" for n in range(9_900)),
+        "seq,receiver,heard,,\n" + "".join(f"{seq},bob,1,, \n" for seq in range(9)),
     ],
 )
 def test_ordinary_tables_are_read_by_column(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_column_alone(monkeypatch)
     (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
     assert isinstance(told(tmp_path / "t.csv", Circumstances()), list)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"), [("seq,receiver,heard,rssi,", "0,bob,1,-60,5"), ("seq,receiver,heard, ,", "0,bob,1,,junk")]
+)
+def test_a_value_that_no_column_has_a_name_for_is_refused_with_its_line(tmp_path: Path, header: str, row: str) -> None:
+    (tmp_path / "t.csv").write_text(f"{header}\n{row}\n")
+    assert "t.csv:2: the row has not as many fields" in str(told(tmp_path / "t.csv", Circumstances()))
 
 
 # --- Parquet, gzip ----------------------------------------------------------------------------------------------------
@@ -168,6 +181,67 @@ def test_parquet_of_any_types_says_what_csv_does(
     )
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(3), pa.dictionary(pa.int8(), pa.binary())])
+def test_texts_that_parquet_keeps_as_bytes_are_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: pa.DataType
+) -> None:
+    with_bytes = [{**row, "receiver": row["receiver"].encode(), "heard": b"yes", "room": b"hal"} for row in ROWS]
+    schema = pa.Table.from_pylist(with_bytes).schema
+    table = pa.Table.from_pylist(with_bytes, schema.set(schema.get_field_index("receiver"), pa.field("receiver", kind)))
+    pq.write_table(table, tmp_path / "t.parquet")
+    how = Circumstances(conditions={"room": None})
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "bt_selfsecure.sweep.pieces", None)
+        slowly = told(tmp_path / "t.parquet", how)
+    by_column_alone(monkeypatch)
+    runs: Any = told(tmp_path / "t.parquet", how)
+    assert runs == slowly
+    assert [(listeners, run.notes["conditions"]) for run, listeners, _ in runs] == [(("bob", "eve"), {"room": "hal"})]
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"receiver": b"b\xf6b"}, "row 21: the name 'b.udcf6b' is not text in UTF-8"),
+        ({"run": b"\x80"}, "row 21 on: the name '.udc80' is not text in UTF-8"),
+        ({"room": b"\x80"}, "row 21 on: the name '.udc80' is not text in UTF-8"),
+        ({"room": b"\0"}, r"row 21 on: the name '.x00' has U\+0000"),
+        ({"heard": b"\x80"}, "row 21: not a reception: heard is '.udc80'"),
+        ({"receiver": ["bob"]}, "row 1: a cell of the column 'receiver' is a list<.*: it takes one text"),
+        ({"seq": {"of": 0}}, "row 1: a cell of the column 'seq' is a struct<.*: it takes one text"),
+        ({"rssi": [-60]}, "row 1: a cell of the column 'rssi' is a list<"),
+        ({"room": {"name": "hall"}}, "row 1: a cell of the column 'room' is a struct<"),
+        ({"started": [b"x"]}, "row 1: a cell of the column 'started' is a list<"),
+    ],
+)
+def test_a_cell_that_is_no_text_and_no_number_is_refused_with_its_row(
+    tmp_path: Path, cells: dict[str, Any], words: str
+) -> None:
+    """Of a column that is asked for."""
+    ((name, cell),) = cells.items()
+    rows = [{**row, name: str(row.get(name, "1")).encode() if isinstance(cell, bytes) else cell} for row in ROWS]
+    rows.append({**rows[-1], "run": 2, "seq": 0, name: cell})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    how = Circumstances(conditions={"room": None} if name == "room" else {})
+    with pytest.raises(UsageError, match=f"t.parquet(, |: the run .* from ){words}") as raised:
+        raise UsageError(str(told(tmp_path / "t.parquet", how)))
+    assert str(raised.value).isprintable()
+    beside = pa.Table.from_pylist([row | {"aside": cell} for row in ROWS])
+    pq.write_table(beside, tmp_path / "t.parquet")
+    assert isinstance(told(tmp_path / "t.parquet", Circumstances()), list)
+
+
+def test_what_is_said_of_parquet_tells_of_rows_and_columns_alone(tmp_path: Path) -> None:
+    for table in (pa.table({}), pa.table({"n": [1]}), pa.table({"seq": [], "receiver": [], "heard": []})):
+        pq.write_table(table, tmp_path / "t.parquet")
+        said = str(told(tmp_path / "t.parquet", Circumstances()))
+        assert "no column 'seq': it takes the columns seq," in said or "has no row" in said
+        assert not set(said.replace(",", " ").split()) & {"line", "commas", "tabs"}
+    rows = [row | {"bearer": "a" if row["seq"] else "b"} for row in ROWS]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    assert "'a' here and 'b' in row 1 of the same run" in str(told(tmp_path / "t.parquet", Circumstances()))
+
+
 def test_a_fault_in_parquet_is_named_with_its_row(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([*ROWS, {**ROWS[3], "heard": None}]), tmp_path / "t.parquet")
     assert "t.parquet, row 21: not a reception: heard is ''" in str(told(tmp_path / "t.parquet", Circumstances()))
@@ -178,6 +252,26 @@ def test_a_fault_in_parquet_is_named_with_its_row(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and then nothing")
     assert "is not a Parquet file" in str(told(tmp_path / "t.parquet", Circumstances()))
     assert "\n" not in str(told(tmp_path / "t.parquet", Circumstances()))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda packed: packed[:-8] + bytes(4) + packed[-4:], "CRC"),
+        (lambda packed: packed + b"and more", "gzipped"),
+        (lambda packed: packed[:-12], "ended before"),
+        (lambda packed: packed[:20] + b"\xff" * 9 + packed[29:], "decompressing"),
+        (lambda packed: b"seq,receiver,heard\n0,bob,1\n", "gzipped"),
+    ],
+)
+def test_a_packed_table_that_is_damaged_is_said_to_be(
+    tmp_path: Path, spoil: Callable[[bytes], bytes], why: str
+) -> None:
+    packed = gzip.compress(as_csv(tmp_path / "t.csv").read_bytes())
+    (tmp_path / "t.csv.gz").write_bytes(spoil(packed))
+    said = str(told(tmp_path / "t.csv.gz", Circumstances()))
+    assert "t.csv.gz, it is no gzip file or damaged (" in said
+    assert why in said
 
 
 def damaged_page(whole: bytes) -> bytes:

@@ -212,9 +212,15 @@ def test_figures_read_off_the_paper_compare_with_bob(
     assert rows[0.5, "bob lost"]["a"] == 0.01
     assert rows[3.0, "bob lost"]["differs"] is True
     assert rows[4.5, "bob lost"]["b"] is None
-    (tmp_path / "fig7.csv").write_text("distance_m,packets,loss\n0.5,2000,10\n")
-    assert main(["sweep", "compare", str(tmp_path / "fig7.csv"), sweep]) == 2
-    assert "fig7.csv:2" in capsys.readouterr().err
+    for text in (
+        "distance_m,packets,loss\n0.5,2000,10\n",
+        "distance_m,packets,loss\ninf,2000,0.1\n",
+        "distance_m,packets,loss\n0.5,2000,0,01\n",
+        "distance_m,packets,loss,\n0.5,2000,0,01\n",
+    ):
+        (tmp_path / "fig7.csv").write_text(text)
+        assert main(["sweep", "compare", str(tmp_path / "fig7.csv"), sweep]) == 2
+        assert "fig7.csv:2" in capsys.readouterr().err
 
 
 # --- Figures and page -------------------------------------------------------------------------------------------------

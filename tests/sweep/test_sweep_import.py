@@ -96,7 +96,7 @@ def test_other_orders_words_and_columns_are_read_too(store: Store, tmp_path: Pat
         ("seq,receiver,heard\n0,bob,1\n2,bob,1\n", "half a run"),
         ("seq,receiver,heard\n0,bob,1\n1,bob,1\n1,eve,1\n", "half a run"),
         ("run,seq,receiver,heard\n1,0,bob,1\n2,0,bob,1\n1,1,bob,1\n", "not together"),
-        ("seq,receiver,heard,distance_m\n0,bob,1,far\n", "line 2"),
+        ("seq,receiver,heard,distance_m\n0,bob,1,far\n", ":2: its distance_m is 'far': give"),
     ],
 )
 def test_a_file_with_a_fault_is_refused_in_one_line_that_names_it(

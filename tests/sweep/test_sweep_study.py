@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from zlib import crc32
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.stats.losses import clopper_pearson, colluding_probabilities, joint_probabilities
-from bt_selfsecure.sweep import study
+from bt_selfsecure.sweep import study, study_cluster
 
 GRID = """[study]
 trials = 40_000
@@ -183,6 +184,60 @@ def test_a_point_has_the_same_row_in_every_grid(grid: Path, tmp_path: Path) -> N
     grid.write_text(GRID.replace("[0.1, 0.2]", "[0.05, 0.1, 0.15, 0.2]").replace("[100]", "[50, 100]"))
     after = study.run(study.read_grid(grid), tmp_path / "after.parquet", None, silent)
     assert set(before) < set(after)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("tcp://127.0.0.1:99999", "a port is a number from 1 to 65535"),
+        ("tcp://[::1]:0", "a port is a number from 1 to 65535"),
+        ("127.0.0.1:-1", "a port is a number from 1 to 65535"),
+        ("ws://127.0.0.1:dask", "a port is a number from 1 to 65535"),
+        ("tcp://127.0.0.1:8786/x", "a port is a number from 1 to 65535"),
+        ("tcp://127.0.0.1:" + "9" * 5000, "a port is a number from 1 to 65535"),
+        ("tcp://:8786", "it names no host"),
+        ("inproc://x", "inproc is within one process"),
+        ("ucx://127.0.0.1:8786", "ucx takes the package distributed-ucxx, which is not installed"),
+    ],
+)
+def test_an_address_where_nobody_can_be_is_not_waited_for(
+    grid: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, address: str, why: str
+) -> None:
+    if not address.startswith("ucx"):  # whether the package is there only the library knows
+        monkeypatch.setattr(study_cluster, "_connected", lambda *_: pytest.fail("waited"))
+    assert main(["sweep", "study", str(grid), "--scheduler", address]) == 2
+    assert f"no Dask scheduler can be used at {address} ({why}): start" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", ["1", "[]", "{}", '{"grid": 1}', "null", "[1, 2]"])
+def test_pieces_whose_first_line_is_gone_are_damaged(
+    grid: Path, capsys: pytest.CaptureFixture[str], first: str
+) -> None:
+    beside = grid.with_suffix(".parquet.pieces")
+    for content in ([json.loads(first)], [json.loads(first), 0, 9, {}], []):
+        line = json.dumps([*content, crc32(json.dumps(content).encode())])
+        beside.write_text(f"{line}\n{line}\n")
+        assert main(["sweep", "study", str(grid)]) == 2
+        told = capsys.readouterr().err
+        assert f"{beside} is damaged (line 1 does not say what made it): remove it" in told
+
+
+def test_a_zero_has_one_row_however_it_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables, shown = [], []
+    for zero in ("-0.0", "0", "0.0", "-0"):
+        (tmp_path / "g.toml").write_text(
+            f"[study]\ntrials = 2000\nbob_loss = [{zero}, 0.3]\neve_loss = [{zero}, 0.4]\n"
+            f"correlation = [{zero}]\npackets = [20]\neves = [1, 2]\n"
+        )
+        assert main(["sweep", "study", str(tmp_path / "g.toml")]) == 0
+        shown.append(capsys.readouterr().out)
+        tables.append((tmp_path / "g.parquet").read_bytes())
+    assert len(set(tables)) == len(set(shown)) == 1
+    rows = pq.read_table(tmp_path / "g.parquet").to_pylist()
+    assert len(rows) == 8
+    assert not [row for row in rows if "-0.0" in map(str, row.values())]
+    assert " -0 " not in shown[0]
+    assert study.Grid((0,), (-0.0,), (20,)).digest() == study.Grid((0.0,), (0.0,), (20,)).digest()  # type: ignore[arg-type]
 
 
 def test_pieces_of_which_a_digit_has_changed_are_damaged_and_make_no_other_table(grid: Path) -> None:
