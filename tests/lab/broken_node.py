@@ -10,14 +10,14 @@ import sys
 from typing import Any
 
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.node.haoxiao import shared_burst as establishing
+from bt_selfsecure.protocols.haoxiao import initiator
+from bt_selfsecure.protocols.haoxiao.sent_burst import SentBurst
 
 
-class BrokenInitiator(establishing.Initiator):
-    def __init__(self, config: Any, random: Any, **rest: Any) -> None:
-        super().__init__(config, random, **rest)
-        self._random = lambda size: secrets.randbits(1).to_bytes(size)  # what its burst is drawn with
+class BrokenBurst(SentBurst):
+    def __init__(self, config: Any, random: Any) -> None:
+        super().__init__(config, lambda size: secrets.randbits(1).to_bytes(size))
 
 
-establishing.Initiator = BrokenInitiator  # type: ignore[misc]
+vars(initiator)["SentBurst"] = BrokenBurst
 sys.exit(main())

@@ -113,7 +113,7 @@ def test_every_step_of_the_live_part_comes_out_as_the_sheet_says(lab: RunningLab
     begin(lab, "eve", typed("bt-selfsecure eve report"), "report")
     begin(lab, "eve", typed("bt-selfsecure eve capture"), "capture", "test -d /tmp/eve")
     time.sleep(5)
-    establish = typed("bt-selfsecure establish")
+    establish = typed("bt-selfsecure establish bob")
     assert "A new key" in lab.run("alice", establish, PATIENCE).check()
     assert "packets kept in /tmp/eve" in end(lab, "eve", "capture")
     report = end(lab, "eve", "report")
