@@ -68,7 +68,7 @@ def wait_for(lab: RunningLab, machine: str, pattern: str) -> re.Match[str]:
 
 
 def key_of(lab: RunningLab, machine: str) -> str:
-    return str(wait_for(lab, machine, r"state connected.* key (\S{14})")[1])
+    return str(wait_for(lab, machine, r" key (\S{14})")[1])
 
 
 @pytest.fixture(scope="module")
