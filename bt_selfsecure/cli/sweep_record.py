@@ -322,8 +322,7 @@ def _listed(run: StoredRun) -> Iterator[str]:
     source = info.notes.get("imported_from", "")
     files = ", ".join(source.values()) if isinstance(source, dict) else str(source)
     conditions = [f"{name} {value}" for name, value in info.notes.get("conditions", {}).items()]
-    said = "; ".join(filter(None, [", ".join(run.listeners), files, ", ".join(conditions)]))
-    said = printable(said)
+    said = printable("; ".join(filter(None, [", ".join(run.listeners), files, ", ".join(conditions)])))
     first = f"{run.id:>6}  {started:<17}{metres:>7}{info.packets:>9}  "
     yield from textwrap.wrap(said, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
     if run.withdrawn is not None:

@@ -60,7 +60,7 @@ class Deleted:
     def erase(self, database: sqlite3.Connection, pages: int, room: float) -> str:
         """Take it out of the file, if that writes no more than so many pages or is worth more, and out of the log,
         which gets so many times the room that it took; return why that is not empty now, as while another program
-        reads. Raises `sqlite3.Error`."""
+        reads. Raises `sqlite3.Error`, `OSError`."""
         length = written(self._log_file) if room else 0
         if self._has_rests(database, max(pages, PAGES_A_COMMIT * self.commits)):
             database.execute("VACUUM")

@@ -318,15 +318,8 @@ class Journal(Noted):
         self._sync_due |= sync and not self._sync_each
         self._numbers.begin_log()
         try:
-            try:
-                self._bring_noted()
-            except sqlite3.Error as error:
-                if not is_full(error) or not self._deleted.give_back(self._database):
-                    raise
-                self._bring_noted()
+            self._bring_noted()
         except sqlite3.Error as error:
-            if is_full(error):
-                self._deleted.give_back(self._database)
             self.must_restart |= is_damage(error)
             self._lacking = max(self._lacking, min(self.noted_bytes, MOST_LACKING)) if is_full(error) else 0
             self._say(f"the node's state can't be kept: {refusal(error)}")
@@ -345,15 +338,22 @@ class Journal(Noted):
         for call in calls:
             call()
 
-    def _bring_noted(self) -> None:
+    def _bring_noted(self, *, is_second: bool = False) -> None:
+        """A full disk is asked once more, where the log can give back some of it."""
         if self._sync_due:
             self._database.execute("PRAGMA synchronous = FULL")
-        with transaction(self._database):
-            if not self.is_noted:  # an empty transaction asks no disk
-                self._database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            self.execute(self._database)
+        try:
+            with transaction(self._database):
+                if not self.is_noted:  # an empty transaction asks no disk
+                    self._database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+                self.execute(self._database)
+        except sqlite3.Error as error:
+            if not is_full(error) or not self._deleted.give_back(self._database) or is_second:
+                raise
+            return self._bring_noted(is_second=True)
         if self._sync_due:
             self._database.execute("PRAGMA synchronous = NORMAL")
+        return None
 
     def _say(self, trouble: str) -> None:
         if trouble == self.trouble:
@@ -385,6 +385,8 @@ class Journal(Noted):
         except sqlite3.Error as error:
             self.must_restart |= is_damage(error)
             return str(refusal(error))
+        except OSError as error:
+            return str(directory_refusal(error, self._directory))
         if not why:
             self._in_file = self._given
         return why

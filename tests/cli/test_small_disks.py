@@ -3,12 +3,12 @@ whole."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from own_mounts import run_on
 
 PLAN = """
 [roles]
@@ -41,15 +41,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(inputs: Path, place: Path, size: str, then: str, *words: str) -> subprocess.CompletedProcess[str]:
     """On a file system of this size with the inputs, in a namespace of its own, after `then` was done to it."""
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    script = f"mount -t tmpfs -o size={size} none {place} && cp {inputs}/* {place} && cd {place} && {then} || exit 77"
-    done = subprocess.run(
-        ["unshare", *user, "--mount", "sh", "-c", f'{script}; "$@"; s=$?; ls >&2; exit $s', "sh", *PROGRAM, *words],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    if done.returncode == 77 or done.stderr.startswith("unshare: "):  # as in a chroot, where / is no mount
-        pytest.skip(f"can't mount here: {done.stderr}")
-    return done
+    return run_on(place, size, f"cp {inputs}/* . && {then}", *PROGRAM, *words)
 
 
 @pytest.mark.parametrize(

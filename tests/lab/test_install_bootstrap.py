@@ -28,7 +28,9 @@ def test_a_node_joins_at_a_confined_service_and_uninstall_leaves_nothing(tmp_pat
         enrol = "sudo bt-selfsecure bootstrap enrol lamp --out /tmp/lamp.setup && sudo chown $USER /tmp/lamp.setup"
         pis.as_user(NAME, f"{enrol} && bt-selfsecure bootstrap enrol --setup /tmp/lamp.setup").check()
         admit = "sudo bt-selfsecure bootstrap admit --no-wait --file -"
-        joined = pis.as_user(NAME, f"{JOIN} --show >1 && {admit} <1 >2 && {JOIN} --file - <2").check()
+        joined = pis.as_user(
+            NAME, f"{JOIN} --show >flight1 && {admit} <flight1 >flight2 && {JOIN} --file - <flight2"
+        ).check()
         assert "lamp has joined home" in joined
         assert "joined until" in pis.as_user(NAME, "sudo bt-selfsecure bootstrap status").check()
         pid = pis.lab.run(NAME, "systemctl show -P MainPID bt-selfsecure-bootstrap").check().strip()

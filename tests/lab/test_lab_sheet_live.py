@@ -149,6 +149,7 @@ def test_every_step_of_the_live_part_comes_out_as_the_sheet_says(lab: RunningLab
         end(lab, name, "node")
         lab.run(name, f"cat >{OWN_NODE} <<'END'\n{files[name]}\nEND").check()
         begin(lab, name, typed("bt-selfsecure node"), "node", WORKS)
+    wait_for(lab, "bob", "state connected")
     key = key_of(lab, "bob")
     begin(lab, "eve", typed("bt-selfsecure eve attack flood"), "flood")
     time.sleep(30)

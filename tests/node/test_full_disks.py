@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from own_mounts import USER, run_on
 from two_daemons import QuickNodes, Traffic, start, wait_until
 
 from bt_selfsecure.errors import UsageError
@@ -40,9 +41,8 @@ class SmallDisks(QuickNodes):
         """Raises `OSError` where this user, or this computer, can't mount it."""
         super().__init__(folder, loss, host, ports)
         mounts = " && ".join(MOUNT[file_system].replace("NAME", str(self.folder / name)) for name in ADDRESSES)
-        self._user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
         self._holder = subprocess.Popen(
-            ["unshare", *self._user, "--mount", "sh", "-c", f"{mounts} && echo mounted && exec cat"],
+            ["unshare", *USER, "--mount", "sh", "-c", f"{mounts} && echo mounted && exec cat"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -54,7 +54,7 @@ class SmallDisks(QuickNodes):
 
     def command(self, *words: str) -> list[str]:
         spaces = f"/proc/{self._holder.pid}/ns"
-        user = [f"--user={spaces}/user", "--preserve-credentials"] if self._user else []
+        user = [f"--user={spaces}/user", "--preserve-credentials"] if USER else []
         return ["nsenter", *user, f"--mount={spaces}/mnt", *super().command(*words)]
 
     def fill(self, name: str, free_kb: int) -> None:
@@ -210,12 +210,5 @@ SMALL = """if True:
 
 @pytest.mark.parametrize("room", [0.0, 2.0, 1000.0])
 def test_what_the_log_took_of_a_small_disk_is_given_back_where_that_is_full(tmp_path: Path, room: float) -> None:
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    mount = f'mount -t tmpfs -o size=1000k none {tmp_path} || exit 99; exec "$@"'
-    program = [sys.executable, "-c", SMALL, str(tmp_path), str(room)]
-    done = subprocess.run(
-        ["unshare", *user, "--mount", "sh", "-c", mount, "sh", *program], capture_output=True, text=True, check=False
-    )
-    if done.returncode == 99 or done.stderr.startswith("unshare:"):
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    done = run_on(tmp_path, "1000k", "true", sys.executable, "-c", SMALL, str(tmp_path), str(room))
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import sqlite3
 import stat
@@ -559,6 +560,22 @@ def test_an_erased_log_with_room_for_more_does_not_grow_and_has_nothing_of_what_
         assert log_length(tmp_path) == MOST_ROOM_BYTES
         assert journal.erase() == ""
         assert log_length(tmp_path) == 0
+
+
+def test_a_disk_that_does_not_tell_what_is_free_keeps_nothing_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(place: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with opened(tmp_path) as journal:
+        row = put(journal, b"1")
+        journal.commit()
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", fails)
+            assert "the disk does not work (an I/O error)" in journal.erase()
+        assert journal.erase() == ""
+        assert [number for number, _ in journal.outbox(BOB)] == [row]
 
 
 def test_the_log_gets_room_for_what_was_written_since_the_last_time_and_keeps_none_of_a_longer_time(

@@ -107,6 +107,7 @@ class Traffic:
         self._stop.set()
         for name, other in self._other.items():
             came = self.came[other]
+            assert other in self._last, "not all was taken in time"
             assert [number for number, _ in self.taken[name]] == list(range(1 + self._last[other]))
             assert set(self.taken[name]) <= set(came), "lost"
             assert came == sorted(set(came)), "twice, or out of order"

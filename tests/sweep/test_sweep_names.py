@@ -10,11 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sweep_data import OFFICE, info, receptions
+from sweep_data import OFFICE, info, receptions, unchecked
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep import store as stores
 from bt_selfsecure.sweep.importing import Circumstances, import_sources
 from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.store import Store
@@ -81,9 +80,7 @@ def test_a_name_in_any_script_is_taken(tmp_path: Path, name: str) -> None:
 def test_a_record_of_before_is_shown_and_drawn_without_what_drives_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, Store(tmp_path / "old.db", create=True) as store:
-        patch.setattr(stores, "fault_of", lambda *_: "")
-        store.begin({})
+    with unchecked(tmp_path / "old.db", monkeypatch) as store:
         notes = {"imported_from": "\x1b[2J.csv", "conditions": {"ro\x1bom": "\x1b[0m"}}
         for metres in (1.0, 2.0):
             rows = receptions({"b\x1b[31mob": [True, False, True] * 9, "e\x07v\u202ee": [True, True, False] * 9})

@@ -10,12 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sweep_data import OFFICE, info, receptions
+from sweep_data import OFFICE, info, receptions, unchecked
 from test_sweep_columns import told
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep import store as stores
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.store import Store
 
@@ -118,9 +117,7 @@ def test_an_option_has_the_range_of_its_column(
 def test_what_is_called_json_has_no_infinity(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, Store(tmp_path / "old.db", create=True) as store:
-        patch.setattr(stores, "fault_of", lambda *_: "")
-        store.begin({})
+    with unchecked(tmp_path / "old.db", monkeypatch) as store:
         rows = receptions({"bob": [True] * 9, "eve": [True, True, False] * 3})
         store.add(info(9), [row._replace(rssi=1e308) for row in rows])
         with pytest.raises(UsageError, match="a figure is infinite, or no number"):
